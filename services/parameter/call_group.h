@@ -1,0 +1,45 @@
+// Calls that end together.
+//
+// A group knows the calls that are under way through it. Cancel() ends all of them at once with CANCELLED, and every
+// call that is begun afterwards ends before it is sent. A group is not used again after that: who wants to go on makes a
+// new one.
+//
+// Thread-safe. The group outlives the calls made through it.
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <unordered_set>
+
+#include <grpcpp/client_context.h>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+
+namespace penstock {
+
+class CallGroup {
+ public:
+  CallGroup() = default;
+  CallGroup(const CallGroup&) = delete;
+  CallGroup& operator=(const CallGroup&) = delete;
+
+  // Ends every call under way and every later one. The first reason stays.
+  void Cancel(const std::string& reason = "cancelled by the caller");
+  bool cancelled() const;
+  // CANCELLED with the reason, or OK.
+  absl::Status status() const;
+
+  // Used by clients around each call. Enter() gives CANCELLED, and doesn't take the context, once the group was
+  // cancelled. A context that entered leaves before it is destroyed.
+  absl::Status Enter(grpc::ClientContext* context);
+  void Leave(grpc::ClientContext* context);
+
+ private:
+  mutable std::mutex mutex_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string reason_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace penstock
