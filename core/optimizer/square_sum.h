@@ -1,0 +1,13 @@
+// Sum of squares for gradient norms.
+#pragma once
+
+#include <span>
+
+namespace penstock {
+
+// Sum of the squares in double, in a fixed order (16 interleaved lanes, then a fixed tree) that doesn't depend on the
+// instruction set: the same values give the same bits. A NaN or an infinity gives a sum that isn't finite; finite input
+// can't overflow it.
+double SumOfSquares(std::span<const float> values);
+
+}  // namespace penstock

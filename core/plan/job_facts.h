@@ -1,0 +1,52 @@
+// What follows from a job's spec alone, so that worker, shard and coordinator can't disagree. All of them expect a spec
+// with its defaults that CheckJob finds sound.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "core/mesh/mesh.h"
+#include "core/schedule/schedule.h"
+#include "protos/penstock/v1/job.pb.h"
+
+namespace penstock {
+
+// Samples [begin, end) of a sample order.
+struct SampleWindow {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+
+  uint64_t size() const { return end - begin; }
+  friend bool operator==(const SampleWindow&, const SampleWindow&) = default;
+};
+
+absl::StatusOr<Mesh> MeshOf(const v1::JobSpec& spec);
+// Workers that the job needs.
+int WorldSize(const v1::JobSpec& spec);
+ScheduleKind ScheduleKindOf(const v1::JobSpec& spec);
+
+// Micro-batches of one data rank in a step.
+int MicroBatches(const v1::JobSpec& spec);
+
+// First sample of step `step` >= 1; also the number of samples consumed by version step - 1.
+uint64_t SamplesBegin(const v1::JobSpec& spec, uint64_t step);
+// Samples consumed by version `version` (0: none).
+uint64_t SamplesConsumed(const v1::JobSpec& spec, uint64_t version);
+// Samples of the whole step.
+SampleWindow SamplesOfStep(const v1::JobSpec& spec, uint64_t step);
+// The part of it that data rank `data_rank` takes.
+SampleWindow SamplesOfRank(const v1::JobSpec& spec, uint64_t step, int data_rank);
+// The part of that in micro-batch `micro_batch`.
+SampleWindow SamplesOfMicroBatch(const v1::JobSpec& spec, uint64_t step, int data_rank, int micro_batch);
+
+// Samples used at an evaluation when the held-out tail has `available` of them: validation_samples rounded up to whole
+// global batches, but no more whole global batches than the tail has; 0 when it has less than one.
+uint64_t ValidationSamples(const v1::JobSpec& spec, uint64_t available);
+
+// Whether a checkpoint, a digest or an evaluation belongs to version `step`. Never for step 0. A checkpoint step is
+// always a digest step; so is the last step.
+bool IsCheckpointStep(const v1::JobSpec& spec, uint64_t step);
+bool IsDigestStep(const v1::JobSpec& spec, uint64_t step);
+bool IsValidationStep(const v1::JobSpec& spec, uint64_t step);
+
+}  // namespace penstock

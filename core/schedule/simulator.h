@@ -1,0 +1,58 @@
+// Predicts the time of a schedule under given costs: an event simulation with the cores of a host shared between its
+// stages and with links of finite latency and bandwidth. Pure and deterministic; no clock.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/schedule/instruction.h"
+
+namespace penstock {
+
+// Costs of one stage, for one micro-batch where it applies, when it has all the cores that it asks for.
+struct StageCosts {
+  double forward_seconds = 0;
+  double backward_seconds = 0;
+  double reduce_seconds = 0;
+  double optimizer_seconds = 0;
+  // Bytes handed to the next stage by a forward pass; the gradient that comes back has the same size.
+  double boundary_bytes = 0;
+  // Index into SimulationInput::host_cores; stages on one host share its cores.
+  int host = 0;
+  // Cores that a forward or backward pass keeps busy.
+  double cores = 1;
+};
+
+struct SimulationInput {
+  // One for each stage.
+  std::vector<StageCosts> stages;
+  // Cores of each host; when more are asked for than there are, all passes on the host slow down alike. Empty: every
+  // stage always gets what it asks for.
+  std::vector<double> host_cores;
+  // Between two neighbouring stages, each direction by itself; messages of one direction follow one another.
+  double link_latency_seconds = 0;
+  // 0 means that bytes cost nothing.
+  double link_bytes_per_second = 0;
+};
+
+struct InstructionTime {
+  double begin_seconds = 0;
+  double end_seconds = 0;
+};
+
+struct SimulationResult {
+  double makespan_seconds = 0;
+  // Share of all stages' time in which no instruction other than a send or receive is under way; 0 to 1.
+  double bubble_ratio = 0;
+  // For each stage, seconds in instructions other than sends and receives.
+  std::vector<double> busy_seconds;
+  // For each stage and instruction. A receive lasts from when the stage is ready for it until the data is there; a send
+  // hands its message to the link and takes no time.
+  std::vector<std::vector<InstructionTime>> times;
+};
+
+// INVALID_ARGUMENT for costs that are negative, not finite, or not as many as there are stages; FAILED_PRECONDITION for
+// a schedule that gets stuck.
+absl::StatusOr<SimulationResult> Simulate(const Schedule& schedule, const SimulationInput& input);
+
+}  // namespace penstock
