@@ -1,0 +1,121 @@
+// One pipeline stage of a model: its weights, gradients and activations, and its forward and backward passes.
+//
+// What the runtime knows of a model. A family is a parameter table (core/model) plus an implementation of this.
+//
+//   MemoryPlan plan;
+//   PENSTOCK_ASSIGN_OR_RETURN(auto model, CreateStageModel(spec, table, options, &backend, &plan));
+//   RegionId mine = plan.AddFloats(MemoryClass::kCommunication, "receive buffers", ...);   // the runtime's own regions
+//   PENSTOCK_ASSIGN_OR_RETURN(Arena arena, Arena::Allocate(plan, &backend));
+//   model->Bind(arena);                                        // from here on nothing is allocated
+//   ... copy pulled weights into model->Weights(range) ...
+//   model->ZeroGradients();                                     // at the start of each step
+//   model->Forward(slot, {.tokens = ..., .output = ...});       // per micro-batch, as the schedule says
+//   model->Backward(slot, grad_output, grad_input);
+//   ... reduce model->Gradients(range) ...
+//
+// A *slot* holds what one micro-batch needs between its forward and its backward pass; the schedule's peak of
+// activations in flight says how many there are (core/schedule/schedule.h PeakActivations). Which micro-batch is in
+// which slot changes no bit. Gradients are sums over targets, added up over calls; passes of one stage must run in
+// micro-batch order, each kind by itself, for the sums to be the same in every schedule.
+//
+// On the last stage the gradients of the output head (the tied weights and the final norm's input) are computed in
+// Forward, because logits are far bigger than their gradient towards the norm: no slot ever holds logits.
+//
+// Thread-safety: none; one thread runs a stage. Spans returned stay valid as long as the Arena.
+#ifndef PENSTOCK_WORKER_MODEL_STAGE_MODEL_H_
+#define PENSTOCK_WORKER_MODEL_STAGE_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/layout/range.h"
+#include "core/layout/zero_partition.h"
+#include "core/model/parameter_table.h"
+#include "protos/penstock/v1/job.pb.h"
+#include "worker/model/memory_plan.h"
+#include "worker/ops/backend.h"
+
+namespace penstock {
+
+struct StageOptions {
+  // Blocks of the table that this stage runs.
+  BlockRange blocks;
+  // Samples in a micro-batch; every call has exactly this many.
+  int64_t micro_batch_size = 0;
+  // Micro-batches in flight, at least 1.
+  int slots = 1;
+};
+
+struct ForwardArgs {
+  // First stage: (B, T).
+  std::span<const int32_t> tokens;
+  // Last stage: (B, T), the token after each one; kIgnoredTarget (-1) counts for nothing.
+  std::span<const int32_t> targets;
+  // Other stages than the first: (B, T, C). May be InputBuffer(slot), which saves a copy.
+  std::span<const float> input;
+  // Other stages than the last: (B, T, C), written.
+  std::span<float> output;
+  // False in validation: no gradient is touched and the slot is free again when the call returns.
+  bool training = true;
+};
+
+// The two places where a tied parameter is used, each with a gradient of its own, so that they are added in one order
+// whatever the depth: embedding part + head part.
+enum class TiedUse { kEmbedding, kHead };
+
+class StageModel {
+ public:
+  StageModel() = default;
+  StageModel(const StageModel&) = delete;
+  StageModel& operator=(const StageModel&) = delete;
+  virtual ~StageModel() = default;
+
+  // Takes the memory that the constructor planned. Called once, before anything below.
+  virtual void Bind(const Arena& arena) = 0;
+
+  // What of the canonical space it uses; first and last tell where it stands in the pipeline.
+  virtual const StageParameters& parameters() const = 0;
+  // Elements of a micro-batch's boundary tensor, B * T * C: sizes of input, output and their gradients.
+  virtual int64_t boundary_elements() const = 0;
+  // B * T.
+  virtual int64_t tokens_per_micro_batch() const = 0;
+  virtual int slots() const = 0;
+
+  // The weights of canonical elements `range`, which lies inside parameters().untied or parameters().tied, else it is a
+  // bug. The memory is contiguous and in canonical layout.
+  virtual std::span<float> Weights(const ElementRange& range) = 0;
+  // The gradients of `range`, inside parameters().untied.
+  virtual std::span<float> Gradients(const ElementRange& range) = 0;
+  // The gradients of `range`, inside parameters().tied, from one use. The embedding's are on the first stage, the
+  // head's on the last; with one stage there are both.
+  virtual std::span<float> TiedGradients(TiedUse use, const ElementRange& range) = 0;
+  virtual void ZeroGradients() = 0;
+
+  // Where the slot keeps its input, (B, T, C): a receive may go straight into it while the slot is free. Empty on the
+  // first stage.
+  virtual std::span<float> InputBuffer(int slot) = 0;
+
+  // Runs a micro-batch forward into a free slot. On the last stage returns the sum of the losses and the number of
+  // targets; elsewhere zeros. INVALID_ARGUMENT for a token outside the vocabulary or spans of a wrong size.
+  virtual absl::StatusOr<LossSum> Forward(int slot, const ForwardArgs& args) = 0;
+
+  // Runs the slot's micro-batch backward, which frees the slot. grad_output (B, T, C) is empty on the last stage,
+  // grad_input (B, T, C), written, on the first. FAILED_PRECONDITION when the slot holds no forward pass.
+  virtual absl::Status Backward(int slot, std::span<const float> grad_output, std::span<float> grad_input) = 0;
+
+  // Frees all slots: after an aborted step.
+  virtual void Reset() = 0;
+};
+
+// The stage of `spec`'s family. Adds its regions to `plan` and creates its operations; nothing is allocated until the
+// plan is. `backend` must outlive it; `table` is copied from. INVALID_ARGUMENT for options or sizes that can't be.
+absl::StatusOr<std::unique_ptr<StageModel>> CreateStageModel(const v1::ModelSpec& spec, const ParameterTable& table,
+                                                             const StageOptions& options, Backend* backend,
+                                                             MemoryPlan* plan);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_MODEL_STAGE_MODEL_H_

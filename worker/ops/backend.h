@@ -1,0 +1,54 @@
+// A device's operations behind one interface: the layers of a model know no device by name.
+//
+// A backend creates operations for given shapes; what can be built ahead is built then. The same operation on the same
+// shapes gives the same bits, whichever layer or stage uses it.
+// Thread-safety: creation is safe from any thread. A backend outlives its operations.
+#ifndef PENSTOCK_WORKER_OPS_BACKEND_H_
+#define PENSTOCK_WORKER_OPS_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "worker/ops/attention.h"
+#include "worker/ops/cross_entropy.h"
+#include "worker/ops/embedding.h"
+#include "worker/ops/gelu.h"
+#include "worker/ops/layer_norm.h"
+#include "worker/ops/linear.h"
+#include "worker/ops/residual.h"
+
+namespace penstock {
+
+// One piece of the device's memory, freed with the object.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual std::byte* data() const = 0;
+  virtual int64_t size() const = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // For plans and reports: "cpu, 2 threads, oneDNN 2.6.3".
+  virtual std::string Describe() const = 0;
+
+  // Zeroed memory, aligned for any operation. RESOURCE_EXHAUSTED names the size.
+  virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) = 0;
+
+  // INVALID_ARGUMENT for shapes that aren't positive.
+  virtual absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) = 0;
+  virtual absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) = 0;
+  virtual absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements) = 0;
+  virtual absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) = 0;
+  virtual absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) = 0;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_OPS_BACKEND_H_

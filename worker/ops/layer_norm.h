@@ -1,0 +1,32 @@
+// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016): y = (x - mean) / sqrt(variance + epsilon) * gamma + beta.
+#ifndef PENSTOCK_WORKER_OPS_LAYER_NORM_H_
+#define PENSTOCK_WORKER_OPS_LAYER_NORM_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "worker/ops/context.h"
+
+namespace penstock {
+
+struct LayerNormShape {
+  int64_t rows = 0;
+  int64_t width = 0;
+  float epsilon = 1e-5F;
+};
+
+class LayerNorm : public Operation {
+ public:
+  // x (rows, width), gamma, beta (width); writes y (rows, width), mean and reciprocal_std (rows) for the backward pass.
+  virtual absl::Status Forward(const OpContext& context, const float* x, const float* gamma, const float* beta,
+                               float* y, float* mean, float* reciprocal_std) const = 0;
+  // dy (rows, width). Adds to dx (rows, width), where the residual branch's gradient stands already, and to dgamma and
+  // dbeta (width).
+  virtual absl::Status Backward(const OpContext& context, const float* x, const float* gamma, const float* mean,
+                                const float* reciprocal_std, const float* dy, float* dx, float* dgamma,
+                                float* dbeta) const = 0;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_OPS_LAYER_NORM_H_
