@@ -1,7 +1,6 @@
 // How long to wait before asking again: doubling from `min` to `max`. No jitter: core has no randomness of its own, and a
 // job has one asker.
-#ifndef PENSTOCK_CORE_COMMIT_BACKOFF_H_
-#define PENSTOCK_CORE_COMMIT_BACKOFF_H_
+#pragma once
 
 #include <algorithm>
 
@@ -48,5 +47,3 @@ inline bool IsTransient(const absl::Status& status) {
 }
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_BACKOFF_H_

@@ -2,8 +2,7 @@
 // whoever completes the step (its leader, or the coordinator after the leader died) computes the same bits.
 //
 // Thread-safe: free functions without state.
-#ifndef PENSTOCK_CORE_COMMIT_DECISION_H_
-#define PENSTOCK_CORE_COMMIT_DECISION_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -36,5 +35,3 @@ bool SameInputs(const v1::StepInputs& a, const v1::StepInputs& b);
 bool SameDecision(const v1::StepDecision& a, const v1::StepDecision& b);
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_DECISION_H_

@@ -16,8 +16,7 @@
 //   E1 Nothing is decided before every shard has reported under this epoch.
 //   E2 The decision, once made, never changes.
 //   E3 Ready only when every shard holds the same version.
-#ifndef PENSTOCK_CORE_COMMIT_EPOCH_CHANGE_H_
-#define PENSTOCK_CORE_COMMIT_EPOCH_CHANGE_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -119,7 +118,7 @@ class EpochChange {
   absl::StatusOr<Outcome> Conclude() const;
   absl::StatusOr<Outcome> ConcludeCommitted(uint64_t highest) const;
   absl::StatusOr<Outcome> ConcludePrepared(uint64_t committed) const;
-  Actions StartDeciding(absl::Time now);
+  Actions StartDeciding();
   Actions End(Action action);
   Actions EndReady();
   bool AllAnswered() const;
@@ -132,5 +131,3 @@ class EpochChange {
 };
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_EPOCH_CHANGE_H_

@@ -2,8 +2,7 @@
 // runs with all its ranks or none.
 //
 // Not thread-safe: a part of JobMachine. Pure bookkeeping.
-#ifndef PENSTOCK_CORE_COMMIT_GANG_H_
-#define PENSTOCK_CORE_COMMIT_GANG_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -66,5 +65,3 @@ class Gang {
 };
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_GANG_H_

@@ -3,8 +3,7 @@
 //
 // Actions of one event are executed in order. Each one that names an answer gets exactly one, as an event of the same
 // machine; an answer that comes late (after the machine went on) is handed in all the same and ignored there.
-#ifndef PENSTOCK_CORE_COMMIT_JOB_ACTIONS_H_
-#define PENSTOCK_CORE_COMMIT_JOB_ACTIONS_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -123,5 +122,3 @@ using JobAction =
 using JobActions = std::vector<JobAction>;
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_JOB_ACTIONS_H_

@@ -21,8 +21,7 @@
 //   J2 Ranks are assigned only after OnEpochReady of the same epoch, all ranks at once.
 //   J3 A worker is assigned only when it is free: it never was assigned, it said that it stopped, or it is a new process.
 //   J4 An ended job holds no worker; it has ended only after its shards were told to close.
-#ifndef PENSTOCK_CORE_COMMIT_JOB_MACHINE_H_
-#define PENSTOCK_CORE_COMMIT_JOB_MACHINE_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -171,5 +170,3 @@ class JobMachine {
 };
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_JOB_MACHINE_H_

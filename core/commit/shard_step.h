@@ -22,6 +22,9 @@
 // Every waiter is woken after OnChunkWritten, OnPieceSum, OnApplied, OnSeal and OnDecide, asks again, and so learns when
 // its epoch was fenced meanwhile.
 //
+// Errors of all events that name an epoch: FAILED_PRECONDITION for one older than the sealed one; NOT_FOUND for a newer one,
+// which this state never was sealed for (an older coordinator opened the job here after the shard had lost its memory).
+//
 // Invariants (asserted in Check()):
 //   S1 The committed step grows by one at a time, by an update under a decision for exactly the next step.
 //   S2 A prepared step is given up only by a Decide of an epoch newer than the one that it was prepared under.
@@ -29,8 +32,7 @@
 //   S4 A step is prepared only when every element of the shard's range was written and every piece was summed.
 //   S5 A decision is applied only to the inputs that were prepared.
 //   S6 While an update is under way nothing is written and nothing is collected.
-#ifndef PENSTOCK_CORE_COMMIT_SHARD_STEP_H_
-#define PENSTOCK_CORE_COMMIT_SHARD_STEP_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -85,8 +87,7 @@ class ShardStep {
 
   explicit ShardStep(Options options);
 
-  // The first message of a push stream. FAILED_PRECONDITION: epoch isn't the sealed one, or the step is not the next
-  // one. A push for the last committed step or the prepared step is allowed; its chunks are dropped. UNAVAILABLE: data
+  // The first message of a push stream. FAILED_PRECONDITION: an old epoch, or the step is not the next one. A push for the last committed step or the prepared step is allowed; its chunks are dropped. UNAVAILABLE: data
   // work of an earlier epoch is still ending; ask again.
   absl::Status OnPushBegin(uint64_t epoch, uint64_t step) const;
 
@@ -126,11 +127,10 @@ class ShardStep {
   v1::SealResponse Report() const;
 
   // Ends the step that an older epoch left prepared. kApply, kWait as OnCommit; kDone: committed already, discarded now,
-  // or nothing to end. FAILED_PRECONDITION: epoch isn't the sealed one, or a commit of a step that isn't prepared here.
+  // or nothing to end. FAILED_PRECONDITION: an old epoch, or a commit of a step that isn't prepared here.
   absl::StatusOr<Verdict> OnDecide(uint64_t epoch, uint64_t step, const std::optional<v1::StepDecision>& decision);
 
-  // kDone: the weights are those of `version`. kWait: not committed yet. FAILED_PRECONDITION: epoch isn't the sealed one;
-  // the version is past (or being replaced), or further ahead than the next one.
+  // kDone: the weights are those of `version`. kWait: not committed yet. FAILED_PRECONDITION: an old epoch; the version is past (or being replaced), or further ahead than the next one.
   absl::StatusOr<Verdict> CheckPull(uint64_t epoch, uint64_t version) const;
 
   uint64_t sealed_epoch() const { return sealed_epoch_; }
@@ -138,10 +138,10 @@ class ShardStep {
   uint64_t committed_step() const { return committed_step_; }
   bool applying() const { return applying_.has_value(); }
   // Whether chunks are being written, pieces summed or an update run. Close frees nothing before it is false.
-  bool busy() const { return writes_in_flight_ > 0 || sums_in_flight_ > 0 || applying(); }
+  bool busy() const { return writes_in_flight_ + sums_in_flight_ + stale_work_ > 0 || applying(); }
   // The decision of the last committed step; nullopt at version 0 and right after a checkpoint was loaded.
   const std::optional<v1::StepDecision>& last_decision() const { return last_decision_; }
-  // The epoch that committed the last step (for MakeRecord).
+  // The epoch that prepared the last committed step (for MakeRecord): the same on every shard, whoever completed it.
   uint64_t last_decision_epoch() const { return last_decision_epoch_; }
 
  private:
@@ -166,6 +166,8 @@ class ShardStep {
   void OpenCollecting();
   void DropCollecting();
   absl::StatusOr<Verdict> CommitPrepared(const v1::StepDecision& decision);
+  // A decision for a step that is committed, or being committed.
+  absl::StatusOr<Verdict> CommitAgain(const v1::StepDecision& decision) const;
   void Check() const;
 
   const Options options_;
@@ -173,8 +175,10 @@ class ShardStep {
   uint64_t committed_step_;
   // Grows with every step that is opened or dropped: data work of an older generation changes nothing.
   uint64_t generation_ = 0;
+  // Of the step that is being collected; and of steps that were dropped meanwhile.
   int64_t writes_in_flight_ = 0;
   int64_t sums_in_flight_ = 0;
+  int64_t stale_work_ = 0;
   std::optional<Collecting> collecting_;
   std::optional<Prepared> prepared_;
   std::optional<v1::StepDecision> applying_;
@@ -200,5 +204,3 @@ absl::StatusOr<OpenVerdict> CheckOpen(const ShardStep* open, uint64_t epoch);
 absl::Status CheckClose(const ShardStep* open, uint64_t epoch);
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_SHARD_STEP_H_

@@ -13,8 +13,7 @@
 //   L1 Commit is sent only when every shard has answered this step's Prepare.
 //   L2 A step has one decision; it never changes while it is being committed.
 //   L3 After StepFailed nothing is sent any more. (Failing is always safe: the next epoch completes or discards the step.)
-#ifndef PENSTOCK_CORE_COMMIT_STEP_LEADER_H_
-#define PENSTOCK_CORE_COMMIT_STEP_LEADER_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -94,7 +93,7 @@ class StepLeader {
   };
 
   Action Send(int shard) const;
-  Actions StartCommit(absl::Time now);
+  Actions StartCommit();
   Actions Fail(const absl::Status& status, bool permanent);
   Actions OnError(int shard, const absl::Status& status, absl::Time now);
   bool AllAnswered() const;
@@ -110,5 +109,3 @@ class StepLeader {
 };
 
 }  // namespace penstock
-
-#endif  // PENSTOCK_CORE_COMMIT_STEP_LEADER_H_
