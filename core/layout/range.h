@@ -1,7 +1,8 @@
 // Ranges of the canonical space, and sets of them.
 //
 // Plain values; a RangeSet is not synchronised.
-#pragma once
+#ifndef PENSTOCK_CORE_LAYOUT_RANGE_H_
+#define PENSTOCK_CORE_LAYOUT_RANGE_H_
 
 #include <cstdint>
 #include <map>
@@ -69,3 +70,5 @@ class RangeSet {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_LAYOUT_RANGE_H_

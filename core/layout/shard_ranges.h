@@ -1,7 +1,8 @@
 // Which part of the canonical space each shard of the parameter service owns: a run of whole pieces.
 //
 // Depends on the table's size and the number of shards alone, never on the mesh. A value; safe to read from any thread.
-#pragma once
+#ifndef PENSTOCK_CORE_LAYOUT_SHARD_RANGES_H_
+#define PENSTOCK_CORE_LAYOUT_SHARD_RANGES_H_
 
 #include <cstdint>
 #include <vector>
@@ -44,3 +45,5 @@ class ShardRanges {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_LAYOUT_SHARD_RANGES_H_

@@ -6,7 +6,8 @@
 // on both of its stages, so that owners meet owners.
 //
 // Pure functions on values.
-#pragma once
+#ifndef PENSTOCK_CORE_LAYOUT_ZERO_PARTITION_H_
+#define PENSTOCK_CORE_LAYOUT_ZERO_PARTITION_H_
 
 #include <cstdint>
 #include <vector>
@@ -68,3 +69,5 @@ absl::StatusOr<OwnedRanges> OwnedBy(const StageParameters& stage, int zero_stage
 ElementRange PartitionPart(const ElementRange& range, int parts, int index);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_LAYOUT_ZERO_PARTITION_H_

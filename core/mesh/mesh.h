@@ -2,7 +2,8 @@
 //
 // Rank = (stage * data + data_rank) * tensor + tensor_rank: the tensor axis is innermost, so that a tensor group lies
 // inside a host. A value; safe to read from any thread.
-#pragma once
+#ifndef PENSTOCK_CORE_MESH_MESH_H_
+#define PENSTOCK_CORE_MESH_MESH_H_
 
 #include <optional>
 #include <string>
@@ -67,3 +68,5 @@ class Mesh {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_MESH_MESH_H_

@@ -1,6 +1,7 @@
 // The largest sizes that a model may have. They are far above what a cluster can hold; their point is that no product
 // of sizes overflows 64-bit arithmetic and that a typing error is refused early, by name.
-#pragma once
+#ifndef PENSTOCK_CORE_MODEL_MODEL_LIMITS_H_
+#define PENSTOCK_CORE_MODEL_MODEL_LIMITS_H_
 
 #include <cstdint>
 
@@ -21,3 +22,5 @@ static_assert(kElementsMax < (int64_t{1} << 62) / 64);
 static_assert(4 * int64_t{kHiddenMax} * kHiddenMax + 2 * int64_t{kHiddenMax} * kMlpHiddenMax < kElementsMax);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_MODEL_MODEL_LIMITS_H_

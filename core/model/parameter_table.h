@@ -7,7 +7,8 @@
 // is one range of it.
 //
 // Immutable after Create, so safe to read from any thread. Copyable (a copy copies the lists).
-#pragma once
+#ifndef PENSTOCK_CORE_MODEL_PARAMETER_TABLE_H_
+#define PENSTOCK_CORE_MODEL_PARAMETER_TABLE_H_
 
 #include <cstdint>
 #include <span>
@@ -114,3 +115,5 @@ class ParameterTable {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_MODEL_PARAMETER_TABLE_H_

@@ -7,7 +7,8 @@
 //
 // Every operation is an IEEE one with its fusing written out, so that scalar code, AVX2 and AVX-512 give the same bits,
 // whatever the length or the alignment of the spans. Pure; elements are independent, so a caller may cut as it likes.
-#pragma once
+#ifndef PENSTOCK_CORE_OPTIMIZER_ADAMW_H_
+#define PENSTOCK_CORE_OPTIMIZER_ADAMW_H_
 
 #include <span>
 
@@ -31,3 +32,5 @@ void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std
                  std::span<float> exp_avg, std::span<float> exp_avg_sq);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_OPTIMIZER_ADAMW_H_

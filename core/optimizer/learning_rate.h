@@ -1,5 +1,6 @@
 // The learning rate of a step.
-#pragma once
+#ifndef PENSTOCK_CORE_OPTIMIZER_LEARNING_RATE_H_
+#define PENSTOCK_CORE_OPTIMIZER_LEARNING_RATE_H_
 
 #include <cstdint>
 
@@ -14,3 +15,5 @@ namespace penstock {
 double LearningRate(const v1::OptimizerSpec& optimizer, uint64_t total_steps, uint64_t step);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_OPTIMIZER_LEARNING_RATE_H_

@@ -1,5 +1,6 @@
 // Sum of squares for gradient norms.
-#pragma once
+#ifndef PENSTOCK_CORE_OPTIMIZER_SQUARE_SUM_H_
+#define PENSTOCK_CORE_OPTIMIZER_SQUARE_SUM_H_
 
 #include <span>
 
@@ -11,3 +12,5 @@ namespace penstock {
 double SumOfSquares(std::span<const float> values);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_OPTIMIZER_SQUARE_SUM_H_

@@ -1,6 +1,7 @@
 // What follows from a job's spec alone, so that worker, shard and coordinator can't disagree. All of them expect a spec
 // with its defaults that CheckJob finds sound.
-#pragma once
+#ifndef PENSTOCK_CORE_PLAN_JOB_FACTS_H_
+#define PENSTOCK_CORE_PLAN_JOB_FACTS_H_
 
 #include <cstdint>
 
@@ -50,3 +51,5 @@ bool IsDigestStep(const v1::JobSpec& spec, uint64_t step);
 bool IsValidationStep(const v1::JobSpec& spec, uint64_t step);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_PLAN_JOB_FACTS_H_

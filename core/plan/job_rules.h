@@ -3,7 +3,8 @@
 //
 //   FillDefaults(&spec);
 //   std::vector<v1::JobViolation> violations = CheckJob(spec);   // empty: the job is sound in itself
-#pragma once
+#ifndef PENSTOCK_CORE_PLAN_JOB_RULES_H_
+#define PENSTOCK_CORE_PLAN_JOB_RULES_H_
 
 #include <vector>
 
@@ -25,3 +26,5 @@ std::vector<v1::JobViolation> CheckJob(const v1::JobSpec& spec);
 bool IsValidJobName(absl::string_view name);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_PLAN_JOB_RULES_H_

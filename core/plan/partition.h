@@ -1,5 +1,6 @@
 // Cuts a model's blocks into pipeline stages.
-#pragma once
+#ifndef PENSTOCK_CORE_PLAN_PARTITION_H_
+#define PENSTOCK_CORE_PLAN_PARTITION_H_
 
 #include <span>
 #include <vector>
@@ -21,3 +22,5 @@ absl::StatusOr<std::vector<int>> PartitionCosts(std::span<const double> costs, i
 absl::StatusOr<std::vector<BlockRange>> PartitionStages(const ParameterTable& table, int stages);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_PLAN_PARTITION_H_

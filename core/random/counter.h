@@ -1,6 +1,7 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as
 // 1, 2, 3"). A number is a pure function of (seed, stream, index): no state, any order, any cut, the same bits.
-#pragma once
+#ifndef PENSTOCK_CORE_RANDOM_COUNTER_H_
+#define PENSTOCK_CORE_RANDOM_COUNTER_H_
 
 #include <array>
 #include <cstdint>
@@ -27,3 +28,5 @@ uint64_t RandomBits64(uint64_t seed, uint64_t stream, uint64_t index);
 void FillNormal(uint64_t seed, uint64_t stream, uint64_t begin, std::span<float> out);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_RANDOM_COUNTER_H_

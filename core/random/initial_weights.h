@@ -1,6 +1,7 @@
 // The initial weights of a job. An element depends only on (seed, parameter's name, position in the parameter), so any
 // cut of the canonical space into ranges, and any order of filling them, gives the same bits.
-#pragma once
+#ifndef PENSTOCK_CORE_RANDOM_INITIAL_WEIGHTS_H_
+#define PENSTOCK_CORE_RANDOM_INITIAL_WEIGHTS_H_
 
 #include <cstdint>
 #include <span>
@@ -17,3 +18,5 @@ void FillInitial(const Parameter& parameter, uint64_t seed, const ElementRange& 
 void FillInitial(const ParameterTable& table, uint64_t seed, const ElementRange& range, std::span<float> out);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_RANDOM_INITIAL_WEIGHTS_H_

@@ -2,7 +2,8 @@
 // and cycle walking for the values beyond n (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
 //
 // A pure function of (n, seed, epoch). A value; safe to use from any thread.
-#pragma once
+#ifndef PENSTOCK_CORE_RANDOM_PERMUTATION_H_
+#define PENSTOCK_CORE_RANDOM_PERMUTATION_H_
 
 #include <array>
 #include <cstdint>
@@ -30,3 +31,5 @@ class Permutation {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_RANDOM_PERMUTATION_H_

@@ -1,5 +1,6 @@
 // One step of a pipeline schedule. A stage executes its list in order.
-#pragma once
+#ifndef PENSTOCK_CORE_SCHEDULE_INSTRUCTION_H_
+#define PENSTOCK_CORE_SCHEDULE_INSTRUCTION_H_
 
 #include <string>
 #include <vector>
@@ -45,3 +46,5 @@ bool IsRecv(Op op);
 bool IsCompute(Op op);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_SCHEDULE_INSTRUCTION_H_

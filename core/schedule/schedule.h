@@ -1,5 +1,6 @@
 // Builds pipeline schedules. Pure; the worker executes the lists and knows no schedule by name.
-#pragma once
+#ifndef PENSTOCK_CORE_SCHEDULE_SCHEDULE_H_
+#define PENSTOCK_CORE_SCHEDULE_SCHEDULE_H_
 
 #include "absl/status/statusor.h"
 #include "core/schedule/instruction.h"
@@ -29,3 +30,5 @@ absl::StatusOr<Schedule> BuildSchedule(ScheduleKind kind, int stages, int micro_
 int PeakActivations(const Schedule& schedule, int stage);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_SCHEDULE_SCHEDULE_H_

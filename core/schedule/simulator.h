@@ -1,6 +1,7 @@
 // Predicts the time of a schedule under given costs: an event simulation with the cores of a host shared between its
 // stages and with links of finite latency and bandwidth. Pure and deterministic; no clock.
-#pragma once
+#ifndef PENSTOCK_CORE_SCHEDULE_SIMULATOR_H_
+#define PENSTOCK_CORE_SCHEDULE_SIMULATOR_H_
 
 #include <vector>
 
@@ -56,3 +57,5 @@ struct SimulationResult {
 absl::StatusOr<SimulationResult> Simulate(const Schedule& schedule, const SimulationInput& input);
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_SCHEDULE_SIMULATOR_H_

@@ -1,5 +1,6 @@
 // Proves that a schedule does what it should, or says what is wrong and where.
-#pragma once
+#ifndef PENSTOCK_CORE_SCHEDULE_VALIDATOR_H_
+#define PENSTOCK_CORE_SCHEDULE_VALIDATOR_H_
 
 #include <vector>
 
@@ -26,3 +27,5 @@ struct ScheduleLimits {
 absl::Status ValidateSchedule(const Schedule& schedule, int micro_batches, const ScheduleLimits& limits = {});
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_CORE_SCHEDULE_VALIDATOR_H_
