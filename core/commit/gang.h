@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
+
 namespace penstock {
 
 // One life of a worker process.
@@ -36,6 +38,9 @@ class Gang {
     Member member = Member::kFree;
     // Of the last assignment.
     uint64_t epoch = 0;
+    // While kStopping: when to say so again, and when to give the worker up.
+    absl::Time resend_at = absl::InfiniteFuture();
+    absl::Time evict_at = absl::InfiniteFuture();
   };
 
   explicit Gang(int ranks) : slots_(ranks) {}
@@ -56,6 +61,7 @@ class Gang {
   // Puts a worker that was found running on its rank. False when the rank is taken by another worker.
   bool Adopt(int rank, const WorkerRef& worker, uint64_t epoch);
   void Set(int rank, Member member);
+  void Stop(int rank, absl::Time resend_at, absl::Time evict_at);
   void Assign(uint64_t epoch);
   void Remove(int rank) { slots_[rank].reset(); }
   std::vector<WorkerRef> workers() const;

@@ -34,11 +34,12 @@ struct PersistedJob {
 namespace job_action {
 
 // Write the job with its new epoch, if and only if the store's epoch is still job.epoch - 1 (compare-and-swap), durably.
-// Answer: OnEpochPersisted.
+// OK too when the store holds this very epoch from an earlier try of this coordinator that seemed to fail. Answer: OnEpochPersisted.
 struct PersistEpoch {
   PersistedJob job;
 };
-// Write the job, if the store's epoch is still job.epoch. No answer; a refusal is reported with OnEpochPersisted too.
+// Write the job, if the store's epoch is still job.epoch; done before the actions after it are begun. No answer when it
+// succeeds; a newer epoch in the store is reported with OnEpochPersisted(job.epoch, FAILED_PRECONDITION).
 struct PersistJob {
   PersistedJob job;
 };
@@ -59,8 +60,10 @@ struct StartEpochChange {
 struct CutHistory {
   uint64_t step = 0;
 };
-// Read the records of steps from `from_step` on from the shards into the history. Answer: OnStepsFetched.
+// Read the records of steps from `from_step` on from the shards into the history. Answer: OnStepsFetched. What arrives when
+// the machine's epoch isn't `epoch` any more is dropped, not written: the history may have been cut meanwhile.
 struct FetchSteps {
+  uint64_t epoch = 0;
   uint64_t from_step = 0;
 };
 // Send the Assignment of `epoch` to the workers: workers[r] becomes rank r. Answers: OnRankReady of each, or a failure.
@@ -85,8 +88,8 @@ struct EvictWorker {
   WorkerRef worker;
   std::string reason;
 };
-// Write, complete and keep the checkpoint of `step` (a complete one that is there already counts), apply the retention,
-// release the snapshot. Runs beside the training. Answer: OnCheckpointDone.
+// Write, complete and keep the checkpoint of `step` (a complete one that is there already counts), note the job's digest
+// that comes with it, apply the retention, release the snapshot. Runs beside the training. Answer: OnCheckpointDone.
 struct WriteCheckpoint {
   uint64_t step = 0;
 };

@@ -10,8 +10,10 @@
 //     ─ job finished ─> (RUNNING) history complete, final checkpoint, digest ─> ranks stopped, shards closed ─> SUCCEEDED
 //   any live state ─ cancel ─> CANCELLED;  ─ permanent failure, or too many recoveries without progress ─> FAILED
 //
-// The job's table of transitions, by phase (Phase below), is in job_machine.cc (running), job_machine_epoch.cc (from a
-// new epoch to ready ranks) and job_machine_end.cc (finishing, cancel, failure).
+// The transitions by phase (Phase below): job_machine.cc (start, restart, what is shown), job_machine_epoch.cc (from a new
+// epoch to assigned ranks), job_machine_ranks.cc (workers and ranks), job_machine_end.cc (finishing, closing).
+//
+// A worker that says it runs a job that has no machine (ended and dropped) is told to stop by the coordinator itself.
 //
 // Usage: construct; for a new job wait until the scheduler can give WorkersWanted() workers at once, then
 // OnWorkersOffered. For a job found in the store after a restart: Restore. Call OnTick at NextTick().
@@ -20,7 +22,7 @@
 //   J1 An epoch is used (opened, sealed, assigned) only after OnEpochPersisted for it.
 //   J2 Ranks are assigned only after OnEpochReady of the same epoch, all ranks at once.
 //   J3 A worker is assigned only when it is free: it never was assigned, it said that it stopped, or it is a new process.
-//   J4 An ended job holds no worker; it has ended only after its shards were told to close.
+//   J4 A job is done() only when it holds no worker and its shards were told to close. Its end is in the store before.
 #pragma once
 
 #include <cstdint>
@@ -114,7 +116,7 @@ class JobMachine {
   // For the message: EpochChange::WaitingFor() while it waits, or what OpenShards waits for.
   void OnShardsWait(uint64_t epoch, const std::string& waiting_for);
   // `committed_step`: as far as the shards' records go.
-  JobActions OnStepsFetched(const absl::StatusOr<uint64_t>& committed_step, absl::Time now);
+  JobActions OnStepsFetched(uint64_t epoch, const absl::StatusOr<uint64_t>& committed_step, absl::Time now);
   JobActions OnCheckpointDone(uint64_t step, const absl::Status& status, absl::Time now);
   JobActions OnDigestDone(uint64_t step, const absl::Status& status, absl::Time now);
   JobActions OnShardsClosed(uint64_t epoch, absl::Time now);
@@ -155,18 +157,82 @@ class JobMachine {
     kEnded,          //
     kSteppedDown,    //
   };
-  // The final work of a job: each is needed, under way, or done.
+  // One thing that is left to be done when every step is committed.
   struct FinalWork {
     bool needed = false;
     bool under_way = false;
     int attempts = 0;
     absl::Time retry_at = absl::InfiniteFuture();
+    Backoff backoff;
   };
 
+  // job_machine.cc
+  void Enter(Phase phase);
+  void StartAdopting(absl::Time now);
+  JobActions StepDown(const std::string& reason);
+  std::string WorkersMessage() const;
+  // A step is known to be committed in the current epoch: progress, checkpoints, digests.
+  void NoteCommitted(uint64_t step, JobActions& out);
+  void RequestCheckpoint(uint64_t step, JobActions& out);
+
+  // job_machine_epoch.cc
+  void BeginEpoch(JobActions& out);
+  void BeginRecovery(const std::string& cause, bool loss, absl::Time now, JobActions& out);
+  bool CountRecovery(absl::Time now, JobActions& out);
+  void AskShards(JobActions& out);
+  void TryAssign(absl::Time now, JobActions& out);
+
+  // job_machine_ranks.cc
+  void StopRank(int rank, const std::string& reason, absl::Time now, JobActions& out);
+  void StopAllRanks(const std::string& reason, absl::Time now, JobActions& out);
+  void RankIsFree(int rank, absl::Time now, JobActions& out);
+  void RankIsGone(int rank, const std::string& reason, absl::Time now, JobActions& out);
+  void TickStopping(absl::Time now, JobActions& out);
+  bool Running() const;
+  bool Gathering() const;
+
+  // job_machine_end.cc
+  void BeginFinishing(absl::Time now, JobActions& out);
+  void DriveFinalWork(absl::Time now, JobActions& out);
+  void FinalWorkDone(FinalWork& work, const char* what, const absl::Status& status, absl::Time now, JobActions& out);
+  void Fail(const std::string& message, absl::Time now, JobActions& out);
+  void BeginClosing(v1::JobState state, const std::string& message, absl::Time now, JobActions& out);
+  void TryEnd(JobActions& out);
+
   const Options options_;
+  const uint64_t total_steps_;
   Phase phase_ = Phase::kPending;
   PersistedJob job_;
   Gang gang_;
+
+  // Steps. committed_step_ is the version that the shards are known to hold; recorded_step_ the last step in the history;
+  // best_step_ the furthest step ever committed, which a restore doesn't lower: progress is what goes beyond it.
+  uint64_t committed_step_ = 0;
+  uint64_t recorded_step_ = 0;
+  uint64_t best_step_ = 0;
+
+  // The epoch under way. need_open_: its shards are to be opened before they are sealed; restore_: not for the first time.
+  bool need_open_ = true;
+  bool restore_ = false;
+  std::string cause_;
+  bool cause_is_loss_ = false;
+  std::string shards_wait_;
+  Backoff backoff_;
+  // Of the phase: to ask again (persist, open), and to give up (adopt, connect, a finish report that doesn't come).
+  absl::Time retry_at_ = absl::InfiniteFuture();
+  absl::Time deadline_ = absl::InfiniteFuture();
+
+  // What the scheduler last said.
+  int registered_workers_ = 0;
+  int idle_workers_ = 0;
+  std::string short_detail_;
+
+  std::optional<uint64_t> checkpoint_under_way_;
+  std::optional<uint64_t> checkpoint_next_;
+  FinalWork final_history_;
+  FinalWork final_checkpoint_;
+  FinalWork final_digest_;
+  bool shards_closed_ = false;
 };
 
 }  // namespace penstock
