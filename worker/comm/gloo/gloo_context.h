@@ -1,0 +1,102 @@
+// Private to comm/gloo: one epoch's mesh of Gloo pairs and the messages on it.
+// Gloo's exceptions end here.
+#ifndef PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
+#define PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
+
+#include <gloo/transport/context.h>
+#include <gloo/transport/unbound_buffer.h>
+
+#include <array>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "worker/comm/communicator.h"
+
+namespace penstock {
+
+// What travels before each message's payload, so that two sides that disagree
+// about a message's size find out instead of writing past a buffer. Both sides
+// run the same build, so the layout is the compiler's.
+struct GlooHeader {
+  uint64_t magic = 0;
+  uint64_t bytes = 0;
+};
+
+class GlooTransfer;
+
+// The state that a communicator shares with its transfers.
+class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
+public:
+  GlooMesh(std::shared_ptr<gloo::transport::Context> context,
+           std::vector<std::string> names, absl::Duration wait_timeout)
+      : context_(std::move(context)), names_(std::move(names)),
+        wait_timeout_(wait_timeout) {}
+
+  gloo::transport::Context &context() { return *context_; }
+  absl::Duration wait_timeout() const { return wait_timeout_; }
+  // "rank 3 (worker-5)".
+  std::string Name(int rank) const;
+
+  // The first error, or OK while the mesh lives.
+  absl::Status status() const;
+  // Records the first error, wakes every wait, and answers with the first
+  // error.
+  absl::Status Fail(absl::Status status);
+  // Closes every connection and lets go of all transfers. No thread is in a
+  // wait any more.
+  void Close();
+
+  void Register(std::shared_ptr<GlooTransfer> transfer);
+  void Forget(GlooTransfer *transfer);
+
+private:
+  const std::shared_ptr<gloo::transport::Context> context_;
+  const std::vector<std::string> names_;
+  const absl::Duration wait_timeout_;
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  absl::Status status_;
+  // Keeps what is on its way alive until it is waited for or the connections
+  // are closed.
+  absl::flat_hash_set<std::shared_ptr<GlooTransfer>> transfers_;
+};
+
+class GlooTransfer : public Transfer,
+                     public std::enable_shared_from_this<GlooTransfer> {
+public:
+  // Posts the message. `data` is written to only where `send` is false.
+  static absl::StatusOr<std::shared_ptr<Transfer>>
+  Start(const std::shared_ptr<GlooMesh> &mesh, bool send, int peer, Tag tag,
+        std::byte *data, size_t bytes);
+
+  absl::Status Wait() override;
+  // Ends a wait in another thread, or the next one.
+  void AbortWait();
+
+private:
+  GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer,
+               size_t bytes);
+  absl::Status Post(Tag tag, std::byte *data);
+  absl::Status WaitFor(gloo::transport::UnboundBuffer &buffer,
+                       absl::Time deadline);
+
+  // A transfer that is given up is destroyed by the mesh after its connections,
+  // so this reference is no cycle that stays.
+  const std::shared_ptr<GlooMesh> mesh_;
+  const bool send_;
+  const int peer_;
+  const size_t bytes_;
+  GlooHeader header_;
+  std::unique_ptr<gloo::transport::UnboundBuffer> header_buffer_;
+  std::unique_ptr<gloo::transport::UnboundBuffer> payload_buffer_;
+};
+
+} // namespace penstock
+
+#endif // PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
