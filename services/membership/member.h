@@ -19,7 +19,8 @@
 //
 // Thread-safe. Heartbeats go out on a thread of the Member's own, so nothing that the process computes holds them up;
 // commands are handed out one by one on another, so a slow on_command delays the next command and no heartbeat.
-#pragma once
+#ifndef PENSTOCK_SERVICES_MEMBERSHIP_MEMBER_H_
+#define PENSTOCK_SERVICES_MEMBERSHIP_MEMBER_H_
 
 #include <cstdint>
 #include <functional>
@@ -87,3 +88,5 @@ class Member {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_SERVICES_MEMBERSHIP_MEMBER_H_

@@ -5,8 +5,10 @@
 // new one.
 //
 // Thread-safe. The group outlives the calls made through it.
-#pragma once
+#ifndef PENSTOCK_SERVICES_PARAMETER_CALL_GROUP_H_
+#define PENSTOCK_SERVICES_PARAMETER_CALL_GROUP_H_
 
+#include <condition_variable>
 #include <mutex>
 #include <string>
 #include <unordered_set>
@@ -15,6 +17,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace penstock {
 
@@ -30,12 +33,16 @@ class CallGroup {
   // CANCELLED with the reason, or OK.
   absl::Status status() const;
 
+  // Sleeps until the group is cancelled, at most `timeout`: the pause between two attempts. Whether it was cancelled.
+  bool WaitCancelled(absl::Duration timeout);
+
   // Used by clients around each call. Enter() gives CANCELLED, and doesn't take the context, once the group was
   // cancelled. A context that entered leaves before it is destroyed.
   absl::Status Enter(grpc::ClientContext* context);
   void Leave(grpc::ClientContext* context);
 
  private:
+  std::condition_variable changed_;
   mutable std::mutex mutex_;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   std::string reason_ ABSL_GUARDED_BY(mutex_);
@@ -43,3 +50,5 @@ class CallGroup {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_SERVICES_PARAMETER_CALL_GROUP_H_

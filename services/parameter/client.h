@@ -12,12 +12,15 @@
 //   options.shards = {assignment.shards().begin(), assignment.shards().end()};
 //   options.elements = table.size();
 //   PENSTOCK_ASSIGN_OR_RETURN(auto client, ParameterClient::Create(options));
-//   PENSTOCK_RETURN_IF_ERROR(client->Push(step, {{range, gradients.data()}}));
-//   PENSTOCK_RETURN_IF_ERROR(client->Pull(step, {{range, weights.data()}}));
+//   std::vector<PushRange> pushes = {{range, gradients.data()}};
+//   PENSTOCK_RETURN_IF_ERROR(client->Push(step, pushes));
+//   std::vector<PullRange> pulls = {{range, weights.data()}};
+//   PENSTOCK_RETURN_IF_ERROR(client->Pull(step, pulls));
 //   // From another thread, at any moment: client->Cancel("the rank was stopped");
 //
 // Both are thread-safe. The caller owns the memory of gradients and weights, which must stay until the call returns.
-#pragma once
+#ifndef PENSTOCK_SERVICES_PARAMETER_CLIENT_H_
+#define PENSTOCK_SERVICES_PARAMETER_CLIENT_H_
 
 #include <cstdint>
 #include <functional>
@@ -163,3 +166,5 @@ class ParameterClient {
 };
 
 }  // namespace penstock
+
+#endif  // PENSTOCK_SERVICES_PARAMETER_CLIENT_H_
