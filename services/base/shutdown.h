@@ -1,0 +1,33 @@
+// SIGTERM and SIGINT as something to wait for.
+//
+//   ShutdownSignal::Install();             // early in main
+//   ...
+//   ShutdownSignal::Wait();                // until a signal, or Request()
+//   server->Stop();
+//
+// The handler only writes to a file descriptor. A second SIGINT (an impatient Ctrl-C) ends the process the usual way; a
+// second SIGTERM changes nothing. Child processes inherit neither handler nor descriptor. Thread-safe after Install().
+#ifndef PENSTOCK_SERVICES_BASE_SHUTDOWN_H_
+#define PENSTOCK_SERVICES_BASE_SHUTDOWN_H_
+
+#include "absl/time/time.h"
+
+namespace penstock {
+
+class ShutdownSignal {
+ public:
+  // May be called again without harm. Writing to a closed connection gives EPIPE from then on, not SIGPIPE.
+  static void Install();
+
+  // Whether a signal came, or Request() was called.
+  static bool requested();
+  static void Wait();
+  // As requested(), after at most `timeout`.
+  static bool WaitFor(absl::Duration timeout);
+  // Asks for the shutdown from within: an incarnation that was replaced, say.
+  static void Request();
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_SERVICES_BASE_SHUTDOWN_H_
