@@ -38,8 +38,8 @@ namespace job_action {
 struct PersistEpoch {
   PersistedJob job;
 };
-// Write the job, if the store's epoch is still job.epoch; done before the actions after it are begun. No answer when it
-// succeeds; a newer epoch in the store is reported with OnEpochPersisted(job.epoch, FAILED_PRECONDITION).
+// Write the job, unless the store has a newer epoch; done before the actions after it are begun. No answer when it succeeds.
+// A newer epoch is reported with OnEpochPersisted(job.epoch, FAILED_PRECONDITION), and the rest of the actions is dropped.
 struct PersistJob {
   PersistedJob job;
 };

@@ -168,12 +168,13 @@ class JobMachine {
 
   // job_machine.cc
   void Enter(Phase phase);
-  void StartAdopting(absl::Time now);
   JobActions StepDown(const std::string& reason);
   std::string WorkersMessage() const;
+  std::string UnreadyRanks() const;
   // A step is known to be committed in the current epoch: progress, checkpoints, digests.
   void NoteCommitted(uint64_t step, JobActions& out);
   void RequestCheckpoint(uint64_t step, JobActions& out);
+  void Fetch(JobActions& out);
 
   // job_machine_epoch.cc
   void BeginEpoch(JobActions& out);
@@ -188,6 +189,7 @@ class JobMachine {
   void RankIsFree(int rank, absl::Time now, JobActions& out);
   void RankIsGone(int rank, const std::string& reason, absl::Time now, JobActions& out);
   void TickStopping(absl::Time now, JobActions& out);
+  void AdoptionDone(JobActions& out);
   bool Running() const;
   bool Gathering() const;
 
@@ -195,6 +197,7 @@ class JobMachine {
   void BeginFinishing(absl::Time now, JobActions& out);
   void DriveFinalWork(absl::Time now, JobActions& out);
   void FinalWorkDone(FinalWork& work, const char* what, const absl::Status& status, absl::Time now, JobActions& out);
+  void HistoryFetched(const absl::Status& status, absl::Time now, JobActions& out);
   void Fail(const std::string& message, absl::Time now, JobActions& out);
   void BeginClosing(v1::JobState state, const std::string& message, absl::Time now, JobActions& out);
   void TryEnd(JobActions& out);
@@ -205,11 +208,14 @@ class JobMachine {
   PersistedJob job_;
   Gang gang_;
 
-  // Steps. committed_step_ is the version that the shards are known to hold; recorded_step_ the last step in the history;
+  // Steps. committed_step_ is the version that the shards are known to hold; recorded_step_ the last one
+  // up to which the history is whole;
   // best_step_ the furthest step ever committed, which a restore doesn't lower: progress is what goes beyond it.
   uint64_t committed_step_ = 0;
   uint64_t recorded_step_ = 0;
   uint64_t best_step_ = 0;
+  // A FetchSteps of this epoch is under way.
+  bool fetching_ = false;
 
   // The epoch under way. need_open_: its shards are to be opened before they are sealed; restore_: not for the first time.
   bool need_open_ = true;
