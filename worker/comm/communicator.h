@@ -42,7 +42,7 @@ namespace penstock {
 // below kFirstCollectiveTag.
 using Tag = uint32_t;
 inline constexpr Tag kFirstCollectiveTag = 0x4000'0000;
-inline constexpr Tag kTagLimit = 0x8000'0000; // exclusive
+inline constexpr Tag kTagLimit = 0x8000'0000;  // exclusive
 
 // Longest single message. Collectives cut theirs.
 inline constexpr size_t kMessageBytesMax = size_t{1} << 30;
@@ -59,7 +59,7 @@ absl::Status WithPeer(absl::Status status, int peer);
 
 // One message on its way.
 class Transfer {
-public:
+ public:
   virtual ~Transfer() = default;
   // Blocks until the buffer has been sent (may be reused) or received (holds
   // the message). Call it once. DEADLINE_EXCEEDED after the wait timeout,
@@ -77,7 +77,7 @@ struct Part {
 };
 
 class Communicator {
-public:
+ public:
   virtual ~Communicator() = default;
 
   virtual int rank() const = 0;
@@ -86,10 +86,8 @@ public:
   // Both return at once. A send may need the receiver to have started its
   // receive before it makes progress. INVALID_ARGUMENT: peer is this rank or
   // out of range, the message is empty or longer than kMessageBytesMax.
-  virtual absl::StatusOr<std::shared_ptr<Transfer>>
-  StartSend(int peer, Tag tag, absl::Span<const std::byte> data) = 0;
-  virtual absl::StatusOr<std::shared_ptr<Transfer>>
-  StartRecv(int peer, Tag tag, absl::Span<std::byte> data) = 0;
+  virtual absl::StatusOr<std::shared_ptr<Transfer>> StartSend(int peer, Tag tag, absl::Span<const std::byte> data) = 0;
+  virtual absl::StatusOr<std::shared_ptr<Transfer>> StartRecv(int peer, Tag tag, absl::Span<std::byte> data) = 0;
 
   // Ends every wait now and later with `reason`. The first reason stays.
   // Returns at once; the connections stay open until the object is destroyed,
@@ -104,20 +102,16 @@ public:
   // Sums over the group. parts[i] lists what member i owns; afterwards this
   // member's own parts of `data` hold the sum of all members' values, added in
   // group order: ((x0 + x1) + x2) + ... The other parts are left as they were.
-  virtual absl::Status ReduceScatter(absl::Span<const int> group,
-                                     absl::Span<float> data,
+  virtual absl::Status ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
                                      absl::Span<const std::vector<Part>> parts);
   // Afterwards all members hold every member's parts. (Uneven and several
   // parts: an all-gather-v.)
-  virtual absl::Status AllGather(absl::Span<const int> group,
-                                 absl::Span<float> data,
+  virtual absl::Status AllGather(absl::Span<const int> group, absl::Span<float> data,
                                  absl::Span<const std::vector<Part>> parts);
   // ReduceScatter over equal parts, then AllGather: sums in group order too.
-  virtual absl::Status AllReduce(absl::Span<const int> group,
-                                 absl::Span<float> data);
+  virtual absl::Status AllReduce(absl::Span<const int> group, absl::Span<float> data);
   // From group[root_index] to all.
-  virtual absl::Status Broadcast(absl::Span<const int> group, int root_index,
-                                 absl::Span<std::byte> data);
+  virtual absl::Status Broadcast(absl::Span<const int> group, int root_index, absl::Span<std::byte> data);
   virtual absl::Status Barrier(absl::Span<const int> group);
 
   // Blocking conveniences.
@@ -131,20 +125,14 @@ public:
   };
   Counters counters() const;
 
-protected:
-  void CountSent(size_t bytes) {
-    bytes_sent_.fetch_add(bytes, std::memory_order_relaxed);
-  }
-  void CountReceived(size_t bytes) {
-    bytes_received_.fetch_add(bytes, std::memory_order_relaxed);
-  }
-  void CountCollective() {
-    collectives_.fetch_add(1, std::memory_order_relaxed);
-  }
+ protected:
+  void CountSent(size_t bytes) { bytes_sent_.fetch_add(bytes, std::memory_order_relaxed); }
+  void CountReceived(size_t bytes) { bytes_received_.fetch_add(bytes, std::memory_order_relaxed); }
+  void CountCollective() { collectives_.fetch_add(1, std::memory_order_relaxed); }
   // INVALID_ARGUMENT as StartSend and StartRecv document.
   absl::Status CheckMessage(int peer, Tag tag, size_t bytes) const;
 
-private:
+ private:
   // Self-synchronised.
   std::atomic<uint64_t> bytes_sent_{0};
   std::atomic<uint64_t> bytes_received_{0};
@@ -158,15 +146,13 @@ private:
 
 template <typename T>
 absl::Span<const std::byte> AsBytes(absl::Span<const T> values) {
-  return {reinterpret_cast<const std::byte *>(values.data()),
-          values.size() * sizeof(T)};
+  return {reinterpret_cast<const std::byte *>(values.data()), values.size() * sizeof(T)};
 }
 template <typename T>
 absl::Span<std::byte> AsWritableBytes(absl::Span<T> values) {
-  return {reinterpret_cast<std::byte *>(values.data()),
-          values.size() * sizeof(T)};
+  return {reinterpret_cast<std::byte *>(values.data()), values.size() * sizeof(T)};
 }
 
-} // namespace penstock
+}  // namespace penstock
 
-#endif // PENSTOCK_WORKER_COMM_COMMUNICATOR_H_
+#endif  // PENSTOCK_WORKER_COMM_COMMUNICATOR_H_

@@ -15,7 +15,7 @@
 namespace penstock {
 
 class Connector {
-public:
+ public:
   virtual ~Connector() = default;
 
   // Connects to every other rank. DEADLINE_EXCEEDED names the ranks that didn't
@@ -27,6 +27,6 @@ public:
   virtual void Abort(absl::Status reason) = 0;
 };
 
-} // namespace penstock
+}  // namespace penstock
 
-#endif // PENSTOCK_WORKER_COMM_CONNECTOR_H_
+#endif  // PENSTOCK_WORKER_COMM_CONNECTOR_H_

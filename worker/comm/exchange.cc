@@ -21,8 +21,7 @@ constexpr Tag kBarrierTag = kFirstCollectiveTag + 4;
 using Transfers = std::vector<std::shared_ptr<Transfer>>;
 
 absl::Status WaitAll(Transfers &transfers) {
-  for (const std::shared_ptr<Transfer> &transfer : transfers)
-    PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
+  for (const std::shared_ptr<Transfer> &transfer : transfers) PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
   transfers.clear();
   return absl::OkStatus();
 }
@@ -31,8 +30,7 @@ absl::Status WaitAll(Transfers &transfers) {
 absl::StatusOr<int> IndexIn(absl::Span<const int> group, int rank) {
   const auto found = std::find(group.begin(), group.end(), rank);
   if (found == group.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rank ", rank, " is not in the group of the collective"));
+    return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " is not in the group of the collective"));
   }
   return static_cast<int>(found - group.begin());
 }
@@ -40,18 +38,15 @@ absl::StatusOr<int> IndexIn(absl::Span<const int> group, int rank) {
 absl::Status CheckParts(absl::Span<const int> group, absl::Span<float> data,
                         absl::Span<const std::vector<Part>> parts) {
   if (parts.size() != group.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a group of ", group.size(),
-        " ranks needs as many lists of parts, not ", parts.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a group of ", group.size(), " ranks needs as many lists of parts, not ", parts.size()));
   }
   const int64_t size = static_cast<int64_t>(data.size());
   for (const std::vector<Part> &list : parts) {
     for (const Part &part : list) {
-      if (part.begin < 0 || part.count < 0 || part.begin > size ||
-          part.count > size - part.begin) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "part [", part.begin, ", ", part.begin, " + ", part.count,
-            ") is not within a buffer of ", size, " elements"));
+      if (part.begin < 0 || part.count < 0 || part.begin > size || part.count > size - part.begin) {
+        return absl::InvalidArgumentError(absl::StrCat("part [", part.begin, ", ", part.begin, " + ", part.count,
+                                                       ") is not within a buffer of ", size, " elements"));
       }
     }
   }
@@ -59,13 +54,11 @@ absl::Status CheckParts(absl::Span<const int> group, absl::Span<float> data,
 }
 
 // Cuts parts into chunks of at most chunk_elements.
-std::vector<Part> Chunks(const std::vector<Part> &parts,
-                         int64_t chunk_elements) {
+std::vector<Part> Chunks(const std::vector<Part> &parts, int64_t chunk_elements) {
   std::vector<Part> chunks;
   for (const Part &part : parts) {
     for (int64_t done = 0; done < part.count; done += chunk_elements) {
-      chunks.push_back(
-          {part.begin + done, std::min(chunk_elements, part.count - done)});
+      chunks.push_back({part.begin + done, std::min(chunk_elements, part.count - done)});
     }
   }
   return chunks;
@@ -73,8 +66,7 @@ std::vector<Part> Chunks(const std::vector<Part> &parts,
 
 // own[i] = others[0][i] + ... + own[i] + ... + others[n-1][i], from left to
 // right, where own stands at `own_index`.
-void AddInOrder(absl::Span<float> own, const std::vector<const float *> &others,
-                int own_index) {
+void AddInOrder(absl::Span<float> own, const std::vector<const float *> &others, int own_index) {
   const int count = static_cast<int>(others.size());
   const size_t size = own.size();
   if (own_index >= 1) {
@@ -86,39 +78,32 @@ void AddInOrder(absl::Span<float> own, const std::vector<const float *> &others,
       const size_t length = std::min(kBlock, size - begin);
       std::memcpy(sum, others[0] + begin, length * sizeof(float));
       for (int k = 1; k < own_index; ++k) {
-        for (size_t i = 0; i < length; ++i)
-          sum[i] += others[k][begin + i];
+        for (size_t i = 0; i < length; ++i) sum[i] += others[k][begin + i];
       }
-      for (size_t i = 0; i < length; ++i)
-        own[begin + i] = sum[i] + own[begin + i];
+      for (size_t i = 0; i < length; ++i) own[begin + i] = sum[i] + own[begin + i];
     }
   }
   for (int k = own_index; k < count; ++k) {
-    for (size_t i = 0; i < size; ++i)
-      own[i] += others[k][i];
+    for (size_t i = 0; i < size; ++i) own[i] += others[k][i];
   }
 }
 
-} // namespace
+}  // namespace
 
-absl::Status
-Communicator::ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
-                            absl::Span<const std::vector<Part>> parts) {
+absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
+                                         absl::Span<const std::vector<Part>> parts) {
   PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
   PENSTOCK_RETURN_IF_ERROR(CheckParts(group, data, parts));
   CountCollective();
   const int members = static_cast<int>(group.size());
-  if (members == 1)
-    return absl::OkStatus();
+  if (members == 1) return absl::OkStatus();
 
   // Two chunks from every other member: while one is added the next is under
   // way. The chunk's size follows from the group's size alone, so that all
   // members cut alike.
   const int64_t others = members - 1;
   const int64_t chunk_elements = std::clamp<int64_t>(
-      static_cast<int64_t>(kReduceScratchBytesMax / sizeof(float)) /
-          (2 * others),
-      1, int64_t{256} << 10);
+      static_cast<int64_t>(kReduceScratchBytesMax / sizeof(float)) / (2 * others), 1, int64_t{256} << 10);
   std::vector<std::vector<Part>> chunks(members);
   size_t rounds = 0;
   for (int i = 0; i < members; ++i) {
@@ -126,59 +111,46 @@ Communicator::ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
     rounds = std::max(rounds, chunks[i].size());
   }
   const std::vector<Part> &own = chunks[self];
-  if (!own.empty())
-    reduce_scratch_.resize(2 * others * chunk_elements);
+  if (!own.empty()) reduce_scratch_.resize(2 * others * chunk_elements);
   const auto scratch = [&](size_t round, int64_t other) {
-    return reduce_scratch_.data() +
-           (static_cast<int64_t>(round % 2) * others + other) * chunk_elements;
+    return reduce_scratch_.data() + (static_cast<int64_t>(round % 2) * others + other) * chunk_elements;
   };
 
   Transfers receives[2];
   Transfers sends[2];
   const auto start_round = [&](size_t round) -> absl::Status {
     for (int i = 0; i < members; ++i) {
-      if (i == self)
-        continue;
+      if (i == self) continue;
       if (round < own.size()) {
-        const absl::Span<float> into(scratch(round, i < self ? i : i - 1),
-                                     own[round].count);
-        PENSTOCK_ASSIGN_OR_RETURN(
-            auto recv,
-            StartRecv(group[i], kReduceScatterTag, AsWritableBytes(into)));
+        const absl::Span<float> into(scratch(round, i < self ? i : i - 1), own[round].count);
+        PENSTOCK_ASSIGN_OR_RETURN(auto recv, StartRecv(group[i], kReduceScatterTag, AsWritableBytes(into)));
         receives[round % 2].push_back(std::move(recv));
       }
       if (round < chunks[i].size()) {
-        const absl::Span<const float> from =
-            data.subspan(chunks[i][round].begin, chunks[i][round].count);
-        PENSTOCK_ASSIGN_OR_RETURN(
-            auto send, StartSend(group[i], kReduceScatterTag, AsBytes(from)));
+        const absl::Span<const float> from = data.subspan(chunks[i][round].begin, chunks[i][round].count);
+        PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kReduceScatterTag, AsBytes(from)));
         sends[round % 2].push_back(std::move(send));
       }
     }
     return absl::OkStatus();
   };
 
-  if (rounds > 0)
-    PENSTOCK_RETURN_IF_ERROR(start_round(0));
+  if (rounds > 0) PENSTOCK_RETURN_IF_ERROR(start_round(0));
   for (size_t round = 0; round < rounds; ++round) {
-    if (round + 1 < rounds)
-      PENSTOCK_RETURN_IF_ERROR(start_round(round + 1));
+    if (round + 1 < rounds) PENSTOCK_RETURN_IF_ERROR(start_round(round + 1));
     PENSTOCK_RETURN_IF_ERROR(WaitAll(receives[round % 2]));
     if (round < own.size()) {
       std::vector<const float *> contributions;
-      for (int64_t other = 0; other < others; ++other)
-        contributions.push_back(scratch(round, other));
-      AddInOrder(data.subspan(own[round].begin, own[round].count),
-                 contributions, self);
+      for (int64_t other = 0; other < others; ++other) contributions.push_back(scratch(round, other));
+      AddInOrder(data.subspan(own[round].begin, own[round].count), contributions, self);
     }
     PENSTOCK_RETURN_IF_ERROR(WaitAll(sends[round % 2]));
   }
   return absl::OkStatus();
 }
 
-absl::Status
-Communicator::AllGather(absl::Span<const int> group, absl::Span<float> data,
-                        absl::Span<const std::vector<Part>> parts) {
+absl::Status Communicator::AllGather(absl::Span<const int> group, absl::Span<float> data,
+                                     absl::Span<const std::vector<Part>> parts) {
   PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
   PENSTOCK_RETURN_IF_ERROR(CheckParts(group, data, parts));
   CountCollective();
@@ -186,31 +158,25 @@ Communicator::AllGather(absl::Span<const int> group, absl::Span<float> data,
   Transfers transfers;
   const int members = static_cast<int>(group.size());
   for (int i = 0; i < members; ++i) {
-    if (i == self)
-      continue;
+    if (i == self) continue;
     for (const Part &part : Chunks(parts[i], kChunkElements)) {
       PENSTOCK_ASSIGN_OR_RETURN(
-          auto recv,
-          StartRecv(group[i], kAllGatherTag,
-                    AsWritableBytes(data.subspan(part.begin, part.count))));
+          auto recv, StartRecv(group[i], kAllGatherTag, AsWritableBytes(data.subspan(part.begin, part.count))));
       transfers.push_back(std::move(recv));
     }
   }
   for (int i = 0; i < members; ++i) {
-    if (i == self)
-      continue;
+    if (i == self) continue;
     for (const Part &part : Chunks(parts[self], kChunkElements)) {
       const absl::Span<const float> from = data.subspan(part.begin, part.count);
-      PENSTOCK_ASSIGN_OR_RETURN(
-          auto send, StartSend(group[i], kAllGatherTag, AsBytes(from)));
+      PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kAllGatherTag, AsBytes(from)));
       transfers.push_back(std::move(send));
     }
   }
   return WaitAll(transfers);
 }
 
-absl::Status Communicator::AllReduce(absl::Span<const int> group,
-                                     absl::Span<float> data) {
+absl::Status Communicator::AllReduce(absl::Span<const int> group, absl::Span<float> data) {
   const int64_t members = static_cast<int64_t>(group.size());
   const int64_t size = static_cast<int64_t>(data.size());
   std::vector<std::vector<Part>> parts(members);
@@ -222,30 +188,24 @@ absl::Status Communicator::AllReduce(absl::Span<const int> group,
   return AllGather(group, data, parts);
 }
 
-absl::Status Communicator::Broadcast(absl::Span<const int> group,
-                                     int root_index,
-                                     absl::Span<std::byte> data) {
+absl::Status Communicator::Broadcast(absl::Span<const int> group, int root_index, absl::Span<std::byte> data) {
   PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
   if (root_index < 0 || root_index >= static_cast<int>(group.size())) {
     return absl::InvalidArgumentError(
-        absl::StrCat("root ", root_index, " is not an index of a group of ",
-                     group.size(), " ranks"));
+        absl::StrCat("root ", root_index, " is not an index of a group of ", group.size(), " ranks"));
   }
   CountCollective();
   Transfers transfers;
   for (size_t begin = 0; begin < data.size(); begin += kMessageBytesMax) {
     const absl::Span<std::byte> chunk = data.subspan(begin, kMessageBytesMax);
     if (self != root_index) {
-      PENSTOCK_ASSIGN_OR_RETURN(
-          auto recv, StartRecv(group[root_index], kBroadcastTag, chunk));
+      PENSTOCK_ASSIGN_OR_RETURN(auto recv, StartRecv(group[root_index], kBroadcastTag, chunk));
       transfers.push_back(std::move(recv));
       continue;
     }
     for (const int peer : group) {
-      if (peer == rank())
-        continue;
-      PENSTOCK_ASSIGN_OR_RETURN(auto send,
-                                StartSend(peer, kBroadcastTag, chunk));
+      if (peer == rank()) continue;
+      PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(peer, kBroadcastTag, chunk));
       transfers.push_back(std::move(send));
     }
   }
@@ -261,16 +221,12 @@ absl::Status Communicator::Barrier(absl::Span<const int> group) {
   for (int distance = 1; distance < members; distance *= 2) {
     const int to = group[(self + distance) % members];
     const int from = group[(self - distance + members) % members];
-    PENSTOCK_ASSIGN_OR_RETURN(
-        auto recv,
-        StartRecv(from, kBarrierTag, absl::MakeSpan(&barrier_in_, 1)));
-    PENSTOCK_ASSIGN_OR_RETURN(
-        auto send,
-        StartSend(to, kBarrierTag, absl::MakeConstSpan(&barrier_out_, 1)));
+    PENSTOCK_ASSIGN_OR_RETURN(auto recv, StartRecv(from, kBarrierTag, absl::MakeSpan(&barrier_in_, 1)));
+    PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(to, kBarrierTag, absl::MakeConstSpan(&barrier_out_, 1)));
     PENSTOCK_RETURN_IF_ERROR(recv->Wait());
     PENSTOCK_RETURN_IF_ERROR(send->Wait());
   }
   return absl::OkStatus();
 }
 
-} // namespace penstock
+}  // namespace penstock

@@ -15,23 +15,21 @@
 namespace penstock {
 
 class Rendezvous {
-public:
+ public:
   virtual ~Rendezvous() = default;
 
   // Asks again while the store can't be reached. DEADLINE_EXCEEDED after that;
   // FAILED_PRECONDITION or ABORTED when the epoch is over; CANCELLED after
   // Cancel.
-  virtual absl::Status Set(const std::string &key, const std::string &value,
-                           absl::Time deadline) = 0;
+  virtual absl::Status Set(const std::string &key, const std::string &value, absl::Time deadline) = 0;
 
   // Waits until every key is set, and answers with their values in the order of
   // the keys. Errors as Set.
-  virtual absl::StatusOr<std::vector<std::string>>
-  Get(const std::vector<std::string> &keys, absl::Time deadline) = 0;
+  virtual absl::StatusOr<std::vector<std::string>> Get(const std::vector<std::string> &keys, absl::Time deadline) = 0;
 
   virtual void Cancel() = 0;
 };
 
-} // namespace penstock
+}  // namespace penstock
 
-#endif // PENSTOCK_WORKER_COMM_RENDEZVOUS_H_
+#endif  // PENSTOCK_WORKER_COMM_RENDEZVOUS_H_

@@ -25,7 +25,7 @@ namespace penstock {
 
 // Thread-safe.
 class FakeNetwork : public std::enable_shared_from_this<FakeNetwork> {
-public:
+ public:
   struct Options {
     absl::Duration wait_timeout = absl::Seconds(10);
   };
@@ -39,7 +39,7 @@ public:
   // fail, now and later.
   void Kill(int rank);
 
-private:
+ private:
   friend class FakeCommunicator;
   friend class FakeTransfer;
 
@@ -71,16 +71,15 @@ private:
   std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  std::map<std::tuple<int, int, Tag>, Lane> lanes_; // (from, to, tag)
+  std::map<std::tuple<int, int, Tag>, Lane> lanes_;  // (from, to, tag)
   std::vector<bool> closed_;
   std::vector<absl::Status> aborted_;
 };
 
 // Waits until all ranks of the network have come, as a real connector does.
-std::unique_ptr<Connector>
-MakeFakeConnector(std::shared_ptr<FakeNetwork> network, int rank,
-                  FakeNetwork::Options options);
+std::unique_ptr<Connector> MakeFakeConnector(std::shared_ptr<FakeNetwork> network, int rank,
+                                             FakeNetwork::Options options);
 
-} // namespace penstock
+}  // namespace penstock
 
-#endif // PENSTOCK_WORKER_COMM_FAKE_COMMUNICATOR_H_
+#endif  // PENSTOCK_WORKER_COMM_FAKE_COMMUNICATOR_H_

@@ -18,43 +18,35 @@ namespace penstock {
 namespace {
 
 class GlooCommunicator : public Communicator {
-public:
+ public:
   GlooCommunicator(std::shared_ptr<GlooMesh> mesh, int rank, int size)
       : mesh_(std::move(mesh)), rank_(rank), size_(size) {}
 
   ~GlooCommunicator() override {
-    mesh_->Fail(absl::CancelledError("the communicator was destroyed"))
-        .IgnoreError();
+    mesh_->Fail(absl::CancelledError("the communicator was destroyed")).IgnoreError();
     mesh_->Close();
   }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  absl::StatusOr<std::shared_ptr<Transfer>>
-  StartSend(int peer, Tag tag, absl::Span<const std::byte> data) override {
+  absl::StatusOr<std::shared_ptr<Transfer>> StartSend(int peer, Tag tag, absl::Span<const std::byte> data) override {
     PENSTOCK_RETURN_IF_ERROR(CheckMessage(peer, tag, data.size()));
     CountSent(data.size());
     // Gloo's buffers serve both directions and so aren't const; a send only
     // reads.
-    return GlooTransfer::Start(mesh_, /*send=*/true, peer, tag,
-                               const_cast<std::byte *>(data.data()),
-                               data.size());
+    return GlooTransfer::Start(mesh_, /*send=*/true, peer, tag, const_cast<std::byte *>(data.data()), data.size());
   }
 
-  absl::StatusOr<std::shared_ptr<Transfer>>
-  StartRecv(int peer, Tag tag, absl::Span<std::byte> data) override {
+  absl::StatusOr<std::shared_ptr<Transfer>> StartRecv(int peer, Tag tag, absl::Span<std::byte> data) override {
     PENSTOCK_RETURN_IF_ERROR(CheckMessage(peer, tag, data.size()));
     CountReceived(data.size());
-    return GlooTransfer::Start(mesh_, /*send=*/false, peer, tag, data.data(),
-                               data.size());
+    return GlooTransfer::Start(mesh_, /*send=*/false, peer, tag, data.data(), data.size());
   }
 
-  void Abort(absl::Status reason) override {
-    mesh_->Fail(std::move(reason)).IgnoreError();
-  }
+  void Abort(absl::Status reason) override { mesh_->Fail(std::move(reason)).IgnoreError(); }
 
-private:
+ private:
   const std::shared_ptr<GlooMesh> mesh_;
   const int rank_;
   const int size_;
@@ -74,53 +66,41 @@ std::string EncodeAddresses(const std::vector<std::vector<char>> &addresses) {
   return encoded;
 }
 
-absl::StatusOr<std::vector<char>> DecodeAddress(const std::string &encoded,
-                                                int index) {
+absl::StatusOr<std::vector<char>> DecodeAddress(const std::string &encoded, int index) {
   size_t at = 0;
   for (int i = 0;; ++i) {
-    if (at + 2 > encoded.size())
-      break;
-    const size_t length =
-        static_cast<uint8_t>(encoded[at]) |
-        static_cast<size_t>(static_cast<uint8_t>(encoded[at + 1])) << 8;
+    if (at + 2 > encoded.size()) break;
+    const size_t length = static_cast<uint8_t>(encoded[at]) | static_cast<size_t>(static_cast<uint8_t>(encoded[at + 1]))
+                                                                  << 8;
     at += 2;
-    if (length > encoded.size() - at)
-      break;
-    if (i == index)
-      return std::vector<char>(encoded.begin() + at,
-                               encoded.begin() + at + length);
+    if (length > encoded.size() - at) break;
+    if (i == index) return std::vector<char>(encoded.begin() + at, encoded.begin() + at + length);
     at += length;
   }
   return absl::DataLossError("a peer published damaged addresses");
 }
 
 class GlooConnector : public Connector {
-public:
-  explicit GlooConnector(GlooConnectorOptions options)
-      : options_(std::move(options)) {}
+ public:
+  explicit GlooConnector(GlooConnectorOptions options) : options_(std::move(options)) {}
 
   absl::StatusOr<std::unique_ptr<Communicator>> Connect() override {
     const absl::Time deadline = absl::Now() + options_.connect_timeout;
     absl::Status status = CreatePairs();
-    if (status.ok())
-      status = ConnectPairs(deadline);
+    if (status.ok()) status = ConnectPairs(deadline);
     absl::Status aborted = AbortReason();
-    if (!aborted.ok())
-      status = std::move(aborted);
+    if (!aborted.ok()) status = std::move(aborted);
     if (!status.ok()) {
-      if (mesh_ != nullptr)
-        mesh_->Close();
+      if (mesh_ != nullptr) mesh_->Close();
       return status;
     }
-    return std::make_unique<GlooCommunicator>(mesh_, options_.rank,
-                                              options_.size);
+    return std::make_unique<GlooCommunicator>(mesh_, options_.rank, options_.size);
   }
 
   void Abort(absl::Status reason) override {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      if (aborted_.ok())
-        aborted_ = std::move(reason);
+      if (aborted_.ok()) aborted_ = std::move(reason);
     }
     options_.rendezvous->Cancel();
     // A connect that waits ends when its pair is closed. Afterwards it does
@@ -130,11 +110,10 @@ public:
       std::lock_guard<std::mutex> lock(mutex_);
       connecting = connecting_;
     }
-    if (connecting != nullptr)
-      connecting->Close();
+    if (connecting != nullptr) connecting->Close();
   }
 
-private:
+ private:
   absl::Status AbortReason() {
     std::lock_guard<std::mutex> lock(mutex_);
     return aborted_;
@@ -143,13 +122,11 @@ private:
   absl::Status CreatePairs() {
     try {
       std::shared_ptr<gloo::transport::Context> context =
-          options_.device->device()->createContext(options_.rank,
-                                                   options_.size);
+          options_.device->device()->createContext(options_.rank, options_.size);
       // Gloo waits five times this long for a connection.
-      context->setTimeout(std::chrono::milliseconds(std::max<int64_t>(
-          1, absl::ToInt64Milliseconds(options_.connect_timeout / 5))));
-      mesh_ = std::make_shared<GlooMesh>(context, options_.names,
-                                         options_.wait_timeout);
+      context->setTimeout(
+          std::chrono::milliseconds(std::max<int64_t>(1, absl::ToInt64Milliseconds(options_.connect_timeout / 5))));
+      mesh_ = std::make_shared<GlooMesh>(context, options_.names, options_.wait_timeout);
       for (int i = 0; i < options_.size; ++i) {
         if (i == options_.rank) {
           addresses_.emplace_back();
@@ -158,22 +135,17 @@ private:
         addresses_.push_back(context->createPair(i)->address().bytes());
       }
     } catch (const std::exception &error) {
-      return absl::UnavailableError(
-          absl::StrCat("listening for peers: ", error.what()));
+      return absl::UnavailableError(absl::StrCat("listening for peers: ", error.what()));
     }
     return absl::OkStatus();
   }
 
   absl::Status ConnectPairs(absl::Time deadline) {
-    PENSTOCK_RETURN_IF_ERROR(options_.rendezvous->Set(
-        Key(options_.rank), EncodeAddresses(addresses_), deadline));
+    PENSTOCK_RETURN_IF_ERROR(options_.rendezvous->Set(Key(options_.rank), EncodeAddresses(addresses_), deadline));
     std::vector<std::string> keys;
-    for (int i = 0; i < options_.size; ++i)
-      keys.push_back(Key(i));
-    absl::StatusOr<std::vector<std::string>> values =
-        options_.rendezvous->Get(keys, deadline);
-    if (absl::IsDeadlineExceeded(values.status()))
-      return Missing();
+    for (int i = 0; i < options_.size; ++i) keys.push_back(Key(i));
+    absl::StatusOr<std::vector<std::string>> values = options_.rendezvous->Get(keys, deadline);
+    if (absl::IsDeadlineExceeded(values.status())) return Missing();
     PENSTOCK_RETURN_IF_ERROR(values.status());
 
     {
@@ -183,8 +155,7 @@ private:
     }
     absl::Status status;
     for (int i = 0; i < options_.size && status.ok(); ++i) {
-      if (i != options_.rank)
-        status = ConnectPair(i, (*values)[i]);
+      if (i != options_.rank) status = ConnectPair(i, (*values)[i]);
     }
     std::lock_guard<std::mutex> lock(mutex_);
     connecting_ = nullptr;
@@ -194,14 +165,11 @@ private:
 
   absl::Status ConnectPair(int peer, const std::string &published) {
     PENSTOCK_RETURN_IF_ERROR(AbortReason());
-    PENSTOCK_ASSIGN_OR_RETURN(const std::vector<char> address,
-                              DecodeAddress(published, options_.rank));
+    PENSTOCK_ASSIGN_OR_RETURN(const std::vector<char> address, DecodeAddress(published, options_.rank));
     try {
       mesh_->context().getPair(peer)->connect(address);
     } catch (const std::exception &error) {
-      return WithPeer(absl::UnavailableError(absl::StrCat("can't connect to ",
-                                                          mesh_->Name(peer),
-                                                          ": ", error.what())),
+      return WithPeer(absl::UnavailableError(absl::StrCat("can't connect to ", mesh_->Name(peer), ": ", error.what())),
                       peer);
     }
     return absl::OkStatus();
@@ -212,20 +180,13 @@ private:
     std::vector<std::string> missing;
     int first = -1;
     for (int i = 0; i < options_.size; ++i) {
-      if (options_.rendezvous
-              ->Get({Key(i)}, absl::Now() + absl::Milliseconds(200))
-              .ok())
-        continue;
-      if (first < 0)
-        first = i;
+      if (options_.rendezvous->Get({Key(i)}, absl::Now() + absl::Milliseconds(200)).ok()) continue;
+      if (first < 0) first = i;
       missing.push_back(mesh_->Name(i));
     }
-    const std::string names =
-        missing.empty() ? "some ranks" : absl::StrJoin(missing, ", ");
-    absl::Status status = absl::DeadlineExceededError(
-        absl::StrCat(names, " didn't come within ",
-                     absl::FormatDuration(options_.connect_timeout),
-                     " of the epoch's start"));
+    const std::string names = missing.empty() ? "some ranks" : absl::StrJoin(missing, ", ");
+    absl::Status status = absl::DeadlineExceededError(absl::StrCat(
+        names, " didn't come within ", absl::FormatDuration(options_.connect_timeout), " of the epoch's start"));
     return first >= 0 ? WithPeer(std::move(status), first) : status;
   }
 
@@ -240,19 +201,16 @@ private:
   std::shared_ptr<GlooMesh> connecting_;
 };
 
-} // namespace
+}  // namespace
 
-absl::StatusOr<std::shared_ptr<GlooDevice>>
-GlooDevice::Create(const std::string &host) {
+absl::StatusOr<std::shared_ptr<GlooDevice>> GlooDevice::Create(const std::string &host) {
   try {
     gloo::transport::tcp::attr attr;
     attr.hostname = host;
-    return std::shared_ptr<GlooDevice>(
-        new GlooDevice(gloo::transport::tcp::CreateDevice(attr)));
+    return std::shared_ptr<GlooDevice>(new GlooDevice(gloo::transport::tcp::CreateDevice(attr)));
   } catch (const std::exception &error) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "can't listen on ", host, " for other workers: ", error.what(),
-        "; --address must be a name or address of this machine"));
+    return absl::InvalidArgumentError(absl::StrCat("can't listen on ", host, " for other workers: ", error.what(),
+                                                   "; --address must be a name or address of this machine"));
   }
 }
 
@@ -260,4 +218,4 @@ std::unique_ptr<Connector> MakeGlooConnector(GlooConnectorOptions options) {
   return std::make_unique<GlooConnector>(std::move(options));
 }
 
-} // namespace penstock
+}  // namespace penstock

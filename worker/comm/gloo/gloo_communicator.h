@@ -25,25 +25,21 @@
 
 namespace gloo::transport {
 class Device;
-} // namespace gloo::transport
+}  // namespace gloo::transport
 
 namespace penstock {
 
 // Immutable after construction, shared by the epochs of a process.
 class GlooDevice {
-public:
+ public:
   // `host` is this machine's name or address as its peers reach it.
   // INVALID_ARGUMENT when it isn't one of this machine's.
-  static absl::StatusOr<std::shared_ptr<GlooDevice>>
-  Create(const std::string &host);
+  static absl::StatusOr<std::shared_ptr<GlooDevice>> Create(const std::string &host);
 
-  const std::shared_ptr<gloo::transport::Device> &device() const {
-    return device_;
-  }
+  const std::shared_ptr<gloo::transport::Device> &device() const { return device_; }
 
-private:
-  explicit GlooDevice(std::shared_ptr<gloo::transport::Device> device)
-      : device_(std::move(device)) {}
+ private:
+  explicit GlooDevice(std::shared_ptr<gloo::transport::Device> device) : device_(std::move(device)) {}
 
   const std::shared_ptr<gloo::transport::Device> device_;
 };
@@ -65,6 +61,6 @@ struct GlooConnectorOptions {
 
 std::unique_ptr<Connector> MakeGlooConnector(GlooConnectorOptions options);
 
-} // namespace penstock
+}  // namespace penstock
 
-#endif // PENSTOCK_WORKER_COMM_GLOO_GLOO_COMMUNICATOR_H_
+#endif  // PENSTOCK_WORKER_COMM_GLOO_GLOO_COMMUNICATOR_H_

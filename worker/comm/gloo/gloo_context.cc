@@ -12,7 +12,7 @@
 namespace penstock {
 namespace {
 
-constexpr uint64_t kHeaderMagic = 0x50454e53544f434bULL; // "PENSTOCK"
+constexpr uint64_t kHeaderMagic = 0x50454e53544f434bULL;  // "PENSTOCK"
 
 // Gloo matches sends and receives by slot, in order. The payload's slot holds
 // its size, so that a payload never meets a buffer of another size; the header
@@ -23,12 +23,11 @@ uint64_t PayloadSlot(Tag tag, size_t bytes) {
   return (uint64_t{1} << 63) | (static_cast<uint64_t>(tag) << 32) | bytes;
 }
 
-} // namespace
+}  // namespace
 
 std::string GlooMesh::Name(int rank) const {
   const bool named = rank >= 0 && rank < static_cast<int>(names_.size());
-  return named ? absl::StrCat("rank ", rank, " (", names_[rank], ")")
-               : absl::StrCat("rank ", rank);
+  return named ? absl::StrCat("rank ", rank, " (", names_[rank], ")") : absl::StrCat("rank ", rank);
 }
 
 absl::Status GlooMesh::status() const {
@@ -38,22 +37,18 @@ absl::Status GlooMesh::status() const {
 
 absl::Status GlooMesh::Fail(absl::Status status) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (status_.ok())
-    status_ = std::move(status);
+  if (status_.ok()) status_ = std::move(status);
   // abortWait only sets a flag and notifies; it takes no lock that is held
   // while this one is waited for.
-  for (const std::shared_ptr<GlooTransfer> &transfer : transfers_)
-    transfer->AbortWait();
+  for (const std::shared_ptr<GlooTransfer> &transfer : transfers_) transfer->AbortWait();
   return status_;
 }
 
 void GlooMesh::Close() {
   for (int i = 0; i < context_->size; ++i) {
-    if (i == context_->rank)
-      continue;
+    if (i == context_->rank) continue;
     try {
-      if (auto &pair = context_->getPair(i); pair != nullptr)
-        pair->close();
+      if (auto &pair = context_->getPair(i); pair != nullptr) pair->close();
     } catch (const std::exception &) {
       // It is closed already, which is what was wanted.
     }
@@ -68,8 +63,7 @@ void GlooMesh::Close() {
 void GlooMesh::Register(std::shared_ptr<GlooTransfer> transfer) {
   std::lock_guard<std::mutex> lock(mutex_);
   // An abort between Start's check and here must reach this transfer too.
-  if (!status_.ok())
-    transfer->AbortWait();
+  if (!status_.ok()) transfer->AbortWait();
   transfers_.insert(std::move(transfer));
 }
 
@@ -78,31 +72,25 @@ void GlooMesh::Forget(GlooTransfer *transfer) {
   transfers_.erase(transfer->shared_from_this());
 }
 
-GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer,
-                           size_t bytes)
+GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, size_t bytes)
     : mesh_(std::move(mesh)), send_(send), peer_(peer), bytes_(bytes) {}
 
-absl::StatusOr<std::shared_ptr<Transfer>>
-GlooTransfer::Start(const std::shared_ptr<GlooMesh> &mesh, bool send, int peer,
-                    Tag tag, std::byte *data, size_t bytes) {
+absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_ptr<GlooMesh> &mesh, bool send,
+                                                              int peer, Tag tag, std::byte *data, size_t bytes) {
   PENSTOCK_RETURN_IF_ERROR(mesh->status());
-  std::shared_ptr<GlooTransfer> transfer(
-      new GlooTransfer(mesh, send, peer, bytes));
+  std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, bytes));
   absl::Status status = transfer->Post(tag, data);
   // Registered even where the second half wasn't posted: the first half is on
   // its way and refers to the header.
   mesh->Register(transfer);
-  if (!status.ok())
-    return mesh->Fail(std::move(status));
+  if (!status.ok()) return mesh->Fail(std::move(status));
   return std::shared_ptr<Transfer>(std::move(transfer));
 }
 
 absl::Status GlooTransfer::Post(Tag tag, std::byte *data) {
-  if (send_)
-    header_ = {.magic = kHeaderMagic, .bytes = bytes_};
+  if (send_) header_ = {.magic = kHeaderMagic, .bytes = bytes_};
   try {
-    header_buffer_ =
-        mesh_->context().createUnboundBuffer(&header_, sizeof(header_));
+    header_buffer_ = mesh_->context().createUnboundBuffer(&header_, sizeof(header_));
     payload_buffer_ = mesh_->context().createUnboundBuffer(data, bytes_);
     if (send_) {
       header_buffer_->send(peer_, HeaderSlot(tag), 0, sizeof(header_));
@@ -112,9 +100,7 @@ absl::Status GlooTransfer::Post(Tag tag, std::byte *data) {
       payload_buffer_->recv(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
     }
   } catch (const std::exception &error) {
-    return WithPeer(absl::UnavailableError(absl::StrCat("connection to ",
-                                                        mesh_->Name(peer_),
-                                                        ": ", error.what())),
+    return WithPeer(absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", error.what())),
                     peer_);
   }
   return absl::OkStatus();
@@ -124,61 +110,46 @@ absl::Status GlooTransfer::Wait() {
   PENSTOCK_RETURN_IF_ERROR(mesh_->status());
   const absl::Time deadline = absl::Now() + mesh_->wait_timeout();
   absl::Status status = WaitFor(*header_buffer_, deadline);
-  if (status.ok() && !send_ &&
-      (header_.magic != kHeaderMagic || header_.bytes != bytes_)) {
-    status =
-        WithPeer(absl::InternalError(absl::StrCat(
-                     mesh_->Name(peer_), " sent a message of ", header_.bytes,
-                     " bytes where ", bytes_, " were expected")),
-                 peer_);
+  if (status.ok() && !send_ && (header_.magic != kHeaderMagic || header_.bytes != bytes_)) {
+    status = WithPeer(absl::InternalError(absl::StrCat(mesh_->Name(peer_), " sent a message of ", header_.bytes,
+                                                       " bytes where ", bytes_, " were expected")),
+                      peer_);
   }
-  if (status.ok())
-    status = WaitFor(*payload_buffer_, deadline);
+  if (status.ok()) status = WaitFor(*payload_buffer_, deadline);
   // What ended in an error may still be on its way; the mesh keeps it until its
   // connections are closed.
-  if (!status.ok())
-    return mesh_->Fail(std::move(status));
+  if (!status.ok()) return mesh_->Fail(std::move(status));
   mesh_->Forget(this);
   return absl::OkStatus();
 }
 
-absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer &buffer,
-                                   absl::Time deadline) {
+absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer &buffer, absl::Time deadline) {
   // Gloo takes 0 for "no timeout at all" in places, and anything negative for
   // the default.
-  const absl::Duration left =
-      std::max(deadline - absl::Now(), absl::Milliseconds(1));
-  const auto timeout = std::chrono::milliseconds(
-      std::max<int64_t>(1, absl::ToInt64Milliseconds(left)));
+  const absl::Duration left = std::max(deadline - absl::Now(), absl::Milliseconds(1));
+  const auto timeout = std::chrono::milliseconds(std::max<int64_t>(1, absl::ToInt64Milliseconds(left)));
   try {
-    const bool done = send_ ? buffer.waitSend(nullptr, timeout)
-                            : buffer.waitRecv(nullptr, timeout);
-    if (done)
-      return absl::OkStatus();
+    const bool done = send_ ? buffer.waitSend(nullptr, timeout) : buffer.waitRecv(nullptr, timeout);
+    if (done) return absl::OkStatus();
     // Woken by Fail, which recorded the reason before.
     return mesh_->Fail(absl::CancelledError("the wait was aborted"));
   } catch (const std::exception &error) {
     if (absl::Now() >= deadline) {
       return WithPeer(
-          absl::DeadlineExceededError(absl::StrCat(
-              send_ ? "no receive by " : "no message from ", mesh_->Name(peer_),
-              " within ", absl::FormatDuration(mesh_->wait_timeout()))),
+          absl::DeadlineExceededError(absl::StrCat(send_ ? "no receive by " : "no message from ", mesh_->Name(peer_),
+                                                   " within ", absl::FormatDuration(mesh_->wait_timeout()))),
           peer_);
     }
-    return WithPeer(absl::UnavailableError(absl::StrCat("connection to ",
-                                                        mesh_->Name(peer_),
-                                                        ": ", error.what())),
+    return WithPeer(absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", error.what())),
                     peer_);
   }
 }
 
 void GlooTransfer::AbortWait() {
-  for (gloo::transport::UnboundBuffer *buffer :
-       {header_buffer_.get(), payload_buffer_.get()}) {
-    if (buffer == nullptr)
-      continue;
+  for (gloo::transport::UnboundBuffer *buffer : {header_buffer_.get(), payload_buffer_.get()}) {
+    if (buffer == nullptr) continue;
     send_ ? buffer->abortWaitSend() : buffer->abortWaitRecv();
   }
 }
 
-} // namespace penstock
+}  // namespace penstock

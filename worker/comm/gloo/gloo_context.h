@@ -31,11 +31,10 @@ class GlooTransfer;
 
 // The state that a communicator shares with its transfers.
 class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
-public:
-  GlooMesh(std::shared_ptr<gloo::transport::Context> context,
-           std::vector<std::string> names, absl::Duration wait_timeout)
-      : context_(std::move(context)), names_(std::move(names)),
-        wait_timeout_(wait_timeout) {}
+ public:
+  GlooMesh(std::shared_ptr<gloo::transport::Context> context, std::vector<std::string> names,
+           absl::Duration wait_timeout)
+      : context_(std::move(context)), names_(std::move(names)), wait_timeout_(wait_timeout) {}
 
   gloo::transport::Context &context() { return *context_; }
   absl::Duration wait_timeout() const { return wait_timeout_; }
@@ -54,7 +53,7 @@ public:
   void Register(std::shared_ptr<GlooTransfer> transfer);
   void Forget(GlooTransfer *transfer);
 
-private:
+ private:
   const std::shared_ptr<gloo::transport::Context> context_;
   const std::vector<std::string> names_;
   const absl::Duration wait_timeout_;
@@ -67,24 +66,20 @@ private:
   absl::flat_hash_set<std::shared_ptr<GlooTransfer>> transfers_;
 };
 
-class GlooTransfer : public Transfer,
-                     public std::enable_shared_from_this<GlooTransfer> {
-public:
+class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTransfer> {
+ public:
   // Posts the message. `data` is written to only where `send` is false.
-  static absl::StatusOr<std::shared_ptr<Transfer>>
-  Start(const std::shared_ptr<GlooMesh> &mesh, bool send, int peer, Tag tag,
-        std::byte *data, size_t bytes);
+  static absl::StatusOr<std::shared_ptr<Transfer>> Start(const std::shared_ptr<GlooMesh> &mesh, bool send, int peer,
+                                                         Tag tag, std::byte *data, size_t bytes);
 
   absl::Status Wait() override;
   // Ends a wait in another thread, or the next one.
   void AbortWait();
 
-private:
-  GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer,
-               size_t bytes);
+ private:
+  GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, size_t bytes);
   absl::Status Post(Tag tag, std::byte *data);
-  absl::Status WaitFor(gloo::transport::UnboundBuffer &buffer,
-                       absl::Time deadline);
+  absl::Status WaitFor(gloo::transport::UnboundBuffer &buffer, absl::Time deadline);
 
   // A transfer that is given up is destroyed by the mesh after its connections,
   // so this reference is no cycle that stays.
@@ -97,6 +92,6 @@ private:
   std::unique_ptr<gloo::transport::UnboundBuffer> payload_buffer_;
 };
 
-} // namespace penstock
+}  // namespace penstock
 
-#endif // PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
+#endif  // PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
