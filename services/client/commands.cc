@@ -1,0 +1,92 @@
+#include "services/client/commands.h"
+
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+
+namespace penstock {
+namespace {
+
+using Handler = int (*)(const CommandContext&);
+
+struct Entry {
+  CommandSpec spec;
+  Handler handler;
+};
+
+const std::vector<Entry>& Entries() {
+  static const auto& entries = *new std::vector<Entry>{
+      {{"job",
+        "submit",
+        {"FILE"},
+        "check a job file, queue the job and follow it",
+        "FILE is YAML or JSON; - reads standard input. The effective job, with every default, is printed first.\n"
+        "Ctrl-C stops following; the job goes on.",
+        {{"detach", "d", "", "return as soon as the job is queued"},
+         {"set", "", "KEY=VALUE", "override a field: --set training.steps=10; may be repeated", "", "", true}}},
+       JobSubmit},
+      {{"job", "list", {}, "all jobs, the newest first", "", {}}, JobList},
+      {{"job",
+        "show",
+        {"JOB"},
+        "one job: state, step, loss, digest, what it waits for",
+        "JOB is a name (its newest job), an id, or the unique beginning of an id.",
+        {{"spec", "", "", "print the effective job file instead"}}},
+       JobShow},
+      {{"job", "watch", {"JOB"}, "follow a job until it ends", "", {}}, JobWatch},
+      {{"job", "history", {"JOB"}, "every step: loss, gradient norm, learning rate, time", "", {}}, JobHistory},
+      {{"job",
+        "plot",
+        {"JOB"},
+        "draw the loss curve as an SVG picture",
+        "",
+        {{"file", "f", "FILE", "where to write it (default JOB.svg); - is standard output"}}},
+       JobPlot},
+      {{"job", "cancel", {"JOB"}, "end a live job; its last checkpoint stays", "", {}}, JobCancel},
+      {{"job", "events", {"[JOB]"}, "what happened, to a job or to the whole cluster", "", {}}, JobEvents},
+      {{"worker", "list", {}, "the registered workers and what they do", "", {}}, WorkerList},
+      {{"checkpoint", "list", {"JOB|DIR"}, "the checkpoints of a job, or in a folder", "", {}}, CheckpointList},
+      {{"checkpoint",
+        "verify",
+        {"JOB|PATH"},
+        "read every byte of a checkpoint and check it",
+        "PATH is one checkpoint's folder; a JOB stands for its newest checkpoint.",
+        {}},
+       CheckpointVerify},
+  };
+  return entries;
+}
+
+}  // namespace
+
+const CommandLineParser& Commands() {
+  static const auto& parser = *[] {
+    std::vector<CommandSpec> commands;
+    for (const Entry& entry : Entries()) commands.push_back(entry.spec);
+    return new CommandLineParser(
+        "penstockctl", "penstockctl: submit training jobs to a Penstock cluster and watch them.",
+        {{"coordinator", "", "HOST:PORT", "the coordinator's address", "PENSTOCK_COORDINATOR", "127.0.0.1:7070"},
+         {"output", "o", "table|json", "what to print: a table for people, or JSON for programs", "PENSTOCK_OUTPUT",
+          "table"},
+         {"timeout", "", "DURATION", "how long one call may take: 500ms, 30s, 2m", "PENSTOCK_TIMEOUT", "30s"}},
+        std::move(commands));
+  }();
+  return parser;
+}
+
+int RunCommand(const CommandContext& context) {
+  for (const Entry& entry : Entries()) {
+    if (entry.spec.noun == context.line.command->noun && entry.spec.verb == context.line.command->verb) {
+      return entry.handler(context);
+    }
+  }
+  return Fail(absl::InternalError("the command has no handler"));
+}
+
+int Fail(const absl::Status& status) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "penstockctl: %s\n", std::string(status.message()).c_str());
+  return status.code() == absl::StatusCode::kResourceExhausted ? kExitNotPlaced : kExitFailed;
+}
+
+}  // namespace penstock

@@ -1,0 +1,47 @@
+// The commands of penstockctl. Each one takes the checked command line and returns the process's exit code: 0 done, 1
+// failed, 2 the job can't be placed. Results go to standard output, everything else to standard error.
+#ifndef PENSTOCK_SERVICES_CLIENT_COMMANDS_H_
+#define PENSTOCK_SERVICES_CLIENT_COMMANDS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "services/client/command_line.h"
+#include "services/client/coordinator_client.h"
+
+namespace penstock {
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitNotPlaced = 2;
+
+struct CommandContext {
+  const CommandLine& line;
+  CoordinatorClient& client;
+  // -o json.
+  bool json = false;
+};
+
+// The parser with every command and flag.
+const CommandLineParser& Commands();
+// Runs the command of `context.line`.
+int RunCommand(const CommandContext& context);
+
+// Prints "penstockctl: MESSAGE" and returns the exit code that fits the status.
+int Fail(const absl::Status& status);
+
+int JobSubmit(const CommandContext& context);
+int JobList(const CommandContext& context);
+int JobShow(const CommandContext& context);
+int JobWatch(const CommandContext& context);
+int JobHistory(const CommandContext& context);
+int JobPlot(const CommandContext& context);
+int JobCancel(const CommandContext& context);
+int JobEvents(const CommandContext& context);
+int WorkerList(const CommandContext& context);
+int CheckpointList(const CommandContext& context);
+int CheckpointVerify(const CommandContext& context);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_SERVICES_CLIENT_COMMANDS_H_

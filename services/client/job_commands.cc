@@ -1,0 +1,200 @@
+#include <cstdio>
+#include <fstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "google/protobuf/util/time_util.h"
+#include "services/client/commands.h"
+#include "services/client/follow.h"
+#include "services/client/output.h"
+#include "services/client/plot.h"
+#include "services/jobfile/job_file.h"
+
+namespace penstock {
+namespace {
+
+// Several lines "file:line: ..." as they are, without the program's name before them.
+int FailWithLines(const absl::Status& status) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return kExitFailed;
+}
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]");
+}
+
+void Print(const Json& json) { std::printf("%s\n", json.dump(2).c_str()); }
+
+std::string Seconds(double value) { return value > 0 ? FormatNumber(value, 3) : "-"; }
+
+}  // namespace
+
+int JobSubmit(const CommandContext& context) {
+  auto file = ReadJobFile(context.line.arguments[0], context.line.Flags("set"));
+  if (!file.ok()) return FailWithLines(file.status());
+  if (absl::Status status = CheckJobFile(*file); !status.ok()) return FailWithLines(status);
+  if (IsLoopback(context.client.address())) {
+    // A cluster on this machine: paths start at the job file's own folder.
+    auto folder = FolderOf(file->path);
+    if (!folder.ok()) return Fail(folder.status());
+    ResolvePaths(&file->spec, *folder);
+  }
+  std::vector<v1::JobViolation> violations;
+  auto job = context.client.SubmitJob(file->spec, &violations);
+  if (!violations.empty()) return FailWithLines(ExplainViolations(*file, violations));
+  if (!job.ok()) return Fail(job.status());
+  if (!context.json) std::printf("%s\n", FormatJob(job->spec()).c_str());
+  if (!context.line.Has("detach")) {
+    std::fflush(stdout);
+    return FollowJob(context, job->id());
+  }
+  if (context.json) {
+    Print(JobJson(*job));
+  } else {
+    std::printf("job %s (%s) is queued; follow it with: penstockctl job watch %s\n", job->name().c_str(),
+                job->id().c_str(), job->name().c_str());
+  }
+  return kExitDone;
+}
+
+int JobList(const CommandContext& context) {
+  auto jobs = context.client.ListJobs();
+  if (!jobs.ok()) return Fail(jobs.status());
+  if (context.json) {
+    Json array = Json::array();
+    for (const v1::JobStatus& job : *jobs) array.push_back(JobJson(job));
+    Print(array);
+    return kExitDone;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const v1::JobStatus& job : *jobs) {
+    rows.push_back({job.name(), job.id(), JobStateName(job.state()), absl::StrCat(job.step(), "/", job.steps()),
+                    FormatOptional(job.has_loss(), job.loss(), 4),
+                    absl::StrCat(job.mesh().pipeline(), "x", job.mesh().data(), "x", job.mesh().tensor()),
+                    job.message()});
+  }
+  std::fputs(FormatTable({"NAME", "ID", "STATE", "STEP", "LOSS", "PPxDPxTP", "MESSAGE"}, rows).c_str(), stdout);
+  return kExitDone;
+}
+
+int JobShow(const CommandContext& context) {
+  auto job = context.client.GetJob(context.line.arguments[0]);
+  if (!job.ok()) return Fail(job.status());
+  if (context.line.Has("spec")) {
+    std::fputs(FormatJob(job->spec()).c_str(), stdout);
+  } else if (context.json) {
+    Print(JobJson(*job));
+  } else {
+    std::fputs(DescribeJob(*job).c_str(), stdout);
+  }
+  return kExitDone;
+}
+
+int JobWatch(const CommandContext& context) { return FollowJob(context, context.line.arguments[0]); }
+
+int JobHistory(const CommandContext& context) {
+  auto records = context.client.GetHistory(context.line.arguments[0]);
+  if (!records.ok()) return Fail(records.status());
+  if (context.json) {
+    Json array = Json::array();
+    for (const v1::StepRecord& record : *records) array.push_back(StepJson(record));
+    Print(array);
+    return kExitDone;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const v1::StepRecord& record : *records) {
+    rows.push_back({absl::StrCat(record.step()), FormatNumber(record.loss(), 4),
+                    FormatOptional(record.has_validation_loss(), record.validation_loss(), 4),
+                    FormatNumber(record.gradient_norm(), 4), absl::StrCat(record.learning_rate()),
+                    Seconds(record.step_seconds()), absl::StrCat(record.tokens())});
+  }
+  std::fputs(
+      FormatTable({"STEP", "LOSS", "VALIDATION", "GRADIENT NORM", "LEARNING RATE", "SECONDS", "TOKENS"}, rows).c_str(),
+      stdout);
+  return kExitDone;
+}
+
+int JobPlot(const CommandContext& context) {
+  auto job = context.client.GetJob(context.line.arguments[0]);
+  if (!job.ok()) return Fail(job.status());
+  auto records = context.client.GetHistory(job->id());
+  if (!records.ok()) return Fail(records.status());
+  PlotOptions options;
+  options.title = absl::StrCat(job->name(), ": ", job->step(), " steps");
+  auto svg = PlotLossCurve(*records, options);
+  if (!svg.ok()) return Fail(svg.status());
+  const std::string path = context.line.Has("file") ? context.line.Flag("file") : absl::StrCat(job->name(), ".svg");
+  if (path == "-") {
+    std::fputs(svg->c_str(), stdout);
+    return kExitDone;
+  }
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << *svg;
+  file.close();
+  if (!file) return Fail(absl::UnavailableError(absl::StrCat("can't write ", path)));
+  if (context.json) {
+    Print({{"file", path}});
+  } else {
+    std::printf("%s\n", path.c_str());
+  }
+  return kExitDone;
+}
+
+int JobCancel(const CommandContext& context) {
+  auto job = context.client.CancelJob(context.line.arguments[0]);
+  if (!job.ok()) return Fail(job.status());
+  if (context.json) {
+    Print(JobJson(*job));
+  } else {
+    std::printf("job %s is being cancelled at step %llu\n", job->name().c_str(),
+                static_cast<unsigned long long>(job->step()));
+  }
+  return kExitDone;
+}
+
+int JobEvents(const CommandContext& context) {
+  auto events = context.client.ListEvents(context.line.arguments.empty() ? "" : context.line.arguments[0]);
+  if (!events.ok()) return Fail(events.status());
+  if (context.json) {
+    Json array = Json::array();
+    for (const v1::Event& event : *events) array.push_back(EventJson(event));
+    Print(array);
+    return kExitDone;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const v1::Event& event : *events) {
+    rows.push_back({google::protobuf::util::TimeUtil::ToString(event.time()), event.job().empty() ? "-" : event.job(),
+                    absl::StrCat(event.epoch()), event.message()});
+  }
+  std::fputs(FormatTable({"TIME", "JOB", "EPOCH", "EVENT"}, rows).c_str(), stdout);
+  return kExitDone;
+}
+
+int WorkerList(const CommandContext& context) {
+  auto members = context.client.ListMembers(v1::MEMBER_ROLE_WORKER);
+  if (!members.ok()) return Fail(members.status());
+  if (context.json) {
+    Json array = Json::array();
+    for (const v1::MemberStatus& member : *members) array.push_back(MemberJson(member));
+    Print(array);
+    return kExitDone;
+  }
+  auto rank = [](bool present, uint32_t value) { return present ? absl::StrCat(value) : std::string("-"); };
+  std::vector<std::vector<std::string>> rows;
+  for (const v1::MemberStatus& member : *members) {
+    rows.push_back({member.info().id(), member.info().address(), member.info().device(), member.state(),
+                    member.job().empty() ? "-" : member.job(), rank(member.has_stage(), member.stage()),
+                    rank(member.has_data_rank(), member.data_rank()), absl::StrCat(member.info().pid()),
+                    FormatNumber(member.heartbeat_age_seconds(), 1)});
+  }
+  std::fputs(
+      FormatTable({"ID", "ADDRESS", "DEVICE", "STATE", "JOB", "STAGE", "DATA RANK", "PID", "HEARTBEAT AGE (s)"}, rows)
+          .c_str(),
+      stdout);
+  return kExitDone;
+}
+
+}  // namespace penstock
