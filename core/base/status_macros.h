@@ -29,12 +29,12 @@
   target = *std::move(status_or)
 
 // For bugs only: an invariant that no input can break. Prints where, and aborts.
-#define PENSTOCK_CHECK(condition)                                                                    \
-  do {                                                                                               \
-    if (!(condition)) {                                                                              \
-      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition);             \
-      std::abort();                                                                                  \
-    }                                                                                                \
+#define PENSTOCK_CHECK(condition)                                                        \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
+      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                      \
+    }                                                                                    \
   } while (false)
 
 #endif  // PENSTOCK_CORE_BASE_STATUS_MACROS_H_

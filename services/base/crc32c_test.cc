@@ -1,50 +1,78 @@
 #include "services/base/crc32c.h"
 
-#include <string_view>
+#include <algorithm>
+#include <numeric>
+#include <string>
 #include <vector>
 
-#include "gtest/gtest.h"
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
 
-std::span<const uint8_t> Bytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
-
-// One bit after the other, from the definition.
-uint32_t SlowCrc32c(std::span<const uint8_t> data) {
-  uint32_t crc = ~0u;
-  for (uint8_t byte : data) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? 0x82f63b78 : 0);
+// One bit at a time, from the polynomial.
+uint32_t SlowCrc32c(std::span<const uint8_t> bytes) {
+  uint32_t state = 0xffffffff;
+  for (uint8_t byte : bytes) {
+    state ^= byte;
+    for (int bit = 0; bit < 8; ++bit) state = (state >> 1) ^ ((state & 1) != 0 ? 0x82f63b78 : 0);
   }
-  return ~crc;
+  return ~state;
 }
 
+std::vector<uint8_t> Noise(size_t size) {
+  std::vector<uint8_t> bytes(size);
+  uint64_t state = 88172645463325252;
+  for (uint8_t& byte : bytes) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    byte = static_cast<uint8_t>(state >> 32);
+  }
+  return bytes;
+}
+
+// RFC 3720, B.4, and the check value of the CRC catalogue.
 TEST(Crc32cTest, KnownAnswers) {
-  EXPECT_EQ(Crc32c(Bytes("")), 0u);
-  EXPECT_EQ(Crc32c(Bytes("123456789")), 0xe3069283);
-  // RFC 3720, B.4.
-  EXPECT_EQ(Crc32c(std::vector<uint8_t>(32, 0x00)), 0x8a9136aa);
-  EXPECT_EQ(Crc32c(std::vector<uint8_t>(32, 0xff)), 0x62a8ab43);
+  const std::string digits = "123456789";
+  EXPECT_EQ(Crc32c(std::as_bytes(std::span(digits))), 0xe3069283);
+  std::vector<uint8_t> bytes(32, 0);
+  EXPECT_EQ(Crc32c(bytes), 0x8a9136aa);
+  bytes.assign(32, 0xff);
+  EXPECT_EQ(Crc32c(bytes), 0x62a8ab43);
+  std::iota(bytes.begin(), bytes.end(), 0);
+  EXPECT_EQ(Crc32c(bytes), 0x46dd794e);
+  std::reverse(bytes.begin(), bytes.end());
+  EXPECT_EQ(Crc32c(bytes), 0x113fdb5c);
+  EXPECT_EQ(Crc32c(std::span<const uint8_t>()), 0u);
 }
 
-TEST(Crc32cTest, EveryLengthAroundTheLanesAgreesWithTheDefinition) {
-  std::vector<uint8_t> data(3 * 3 * 4096 + 100);
-  uint32_t random = 1;
-  for (uint8_t& byte : data) byte = (random = random * 1664525 + 1013904223) >> 24;
-  for (size_t length : {1ul, 7ul, 8ul, 9ul, 4096ul, 12287ul, 12288ul, 12289ul, 24576ul, 24583ul, data.size()}) {
-    std::span<const uint8_t> part(data.data() + 1, length - (length == data.size()));
-    EXPECT_EQ(Crc32c(part), SlowCrc32c(part)) << length;
+// Around every length at which another loop takes over, at every alignment.
+TEST(Crc32cTest, EqualsTheDefinitionAtEveryLengthAndAlignment) {
+  const std::vector<uint8_t> noise = Noise(40'000);
+  for (size_t length : {0, 1, 7, 8, 9, 255, 767, 768, 769, 1535, 1536, 12287, 12288, 12289, 13056, 25000, 39'000}) {
+    for (size_t offset = 0; offset < 9; ++offset) {
+      const std::span<const uint8_t> bytes = std::span(noise).subspan(offset, length);
+      ASSERT_EQ(Crc32c(bytes), SlowCrc32c(bytes)) << "length " << length << ", offset " << offset;
+    }
   }
 }
 
-TEST(Crc32cTest, ContinuesFromAnEarlierPart) {
-  std::vector<uint8_t> data(30000, 7);
-  std::span<const uint8_t> all(data);
-  for (size_t cut : {0ul, 1ul, 12288ul, 29999ul}) {
-    EXPECT_EQ(Crc32c(Crc32c(all.first(cut)), all.subspan(cut)), Crc32c(all));
+TEST(Crc32cTest, ExtendsOverAnyCut) {
+  const std::vector<uint8_t> noise = Noise(30'000);
+  const std::span<const uint8_t> all(noise);
+  for (size_t cut : {0, 1, 768, 12'288, 29'999, 30'000}) {
+    EXPECT_EQ(Crc32c(Crc32c(all.first(cut)), all.subspan(cut)), Crc32c(all)) << "cut at " << cut;
+  }
+}
+
+TEST(Crc32cTest, SeesEveryFlippedBit) {
+  std::vector<uint8_t> noise = Noise(1000);
+  const uint32_t good = Crc32c(noise);
+  for (size_t bit = 0; bit < 8 * noise.size(); bit += 37) {
+    noise[bit / 8] ^= 1 << (bit % 8);
+    EXPECT_NE(Crc32c(noise), good);
+    noise[bit / 8] ^= 1 << (bit % 8);
   }
 }
 

@@ -2,7 +2,8 @@
 //
 //   InitLog("worker");
 //   LogInfo("job {}: step {} of {}", name, step, steps);
-//   LogWarning("the coordinator at {} is out of reach: {}", address, status);   // an absl::Status, Duration or Time too
+//   LogWarning("the coordinator at {} is out of reach: {}", address, status);   // an absl::Status, Duration or Time
+//   too
 //
 // The environment variable PENSTOCK_LOG sets the level: debug, info (the default), warning, error or off. A line break
 // or another control character in a message is written as an escape, so that one message is one line. Never throws;

@@ -6,7 +6,8 @@
 //   server->Stop();
 //
 // The handler only writes to a file descriptor. A second SIGINT (an impatient Ctrl-C) ends the process the usual way; a
-// second SIGTERM changes nothing. Child processes inherit neither handler nor descriptor. Thread-safe after Install().
+// second SIGTERM changes nothing. Child processes inherit neither handlers nor the descriptor. Thread-safe after
+// Install().
 #ifndef PENSTOCK_SERVICES_BASE_SHUTDOWN_H_
 #define PENSTOCK_SERVICES_BASE_SHUTDOWN_H_
 
@@ -16,13 +17,14 @@ namespace penstock {
 
 class ShutdownSignal {
  public:
-  // May be called again without harm. Writing to a closed connection gives EPIPE from then on, not SIGPIPE.
+  // To be called before anything else of this class; again without harm. Writing to a closed connection gives EPIPE
+  // from then on, not SIGPIPE (child processes inherit that).
   static void Install();
 
   // Whether a signal came, or Request() was called.
   static bool requested();
   static void Wait();
-  // As requested(), after at most `timeout`.
+  // Waits at most `timeout`; then as requested().
   static bool WaitFor(absl::Duration timeout);
   // Asks for the shutdown from within: an incarnation that was replaced, say.
   static void Request();

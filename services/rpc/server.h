@@ -9,8 +9,8 @@
 //   server->Drain();        // health says NOT_SERVING, calls are still answered
 //   server->Stop();         // or the destructor
 //
-// grpc.health.v1.Health answers for "" and for every service's full name. Thread-safe. The services are the caller's and
-// outlive the server.
+// grpc.health.v1.Health answers for "" and for every service's full name. Thread-safe. The services are the caller's
+// and outlive the server.
 #ifndef PENSTOCK_SERVICES_RPC_SERVER_H_
 #define PENSTOCK_SERVICES_RPC_SERVER_H_
 

@@ -1,7 +1,8 @@
 // A small HTTP/1.1 server for pages that a process makes of itself: GET and HEAD, one response for each connection.
 //
-// One thread serves up to kHttpConnectionsMax connections at once, without blocking on any of them: each has a deadline,
-// and a request has a limit, so a slow or hostile client costs a slot for a moment and nothing else. Not for bulk data.
+// One thread serves up to kHttpConnectionsMax connections at once, without blocking on any of them: each has a
+// deadline, and a request has a limit, so a slow or hostile client costs a slot for a moment and nothing else. Not for
+// bulk data.
 //
 // Thread-safe. Handlers run on the server's thread; they must be quick and must not throw.
 #ifndef PENSTOCK_SERVICES_TELEMETRY_HTTP_SERVER_H_

@@ -1,11 +1,13 @@
-// The metrics of one process: families of counters, gauges and histograms named penstock_*, exported as Prometheus text.
+// The metrics of one process: families of counters, gauges and histograms named penstock_*, exported as Prometheus
+// text.
 //
 //   Metrics metrics("worker");                                     // with penstock_build_info and process_*
 //   Counter& tokens = metrics.AddCounter("penstock_worker_tokens_total", "Tokens trained on.").Default();
 //   tokens.Increment(4096);
 //   auto& jobs = metrics.AddGauge("penstock_jobs", "Jobs by state.", {"state"});
 //   jobs.With({"RUNNING"}).Set(3);
-//   metrics.AddHistogram("penstock_worker_step_seconds", "Time of a step.", {}, LatencyBuckets()).Default().Observe(0.2);
+//   metrics.AddHistogram("penstock_worker_step_seconds", "Time of a step.", {},
+//   LatencyBuckets()).Default().Observe(0.2);
 //
 // A family has at most kSeriesMax series; With() beyond that gives one that isn't exported, so that a label which grows
 // without bound can't fill the memory. A name that Prometheus would refuse is a bug and ends the process: names are

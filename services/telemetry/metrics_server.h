@@ -18,8 +18,8 @@ namespace penstock {
 
 class MetricsServer {
  public:
-  // "host:port"; port 0 takes any free one. INVALID_ARGUMENT, ALREADY_EXISTS for an address in use, or UNAVAILABLE; each
-  // names the address.
+  // "host:port"; port 0 takes any free one. INVALID_ARGUMENT, ALREADY_EXISTS for an address in use, or UNAVAILABLE;
+  // each names the address.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address, const Metrics& metrics);
 
   int port() const { return http_->port(); }
