@@ -20,7 +20,7 @@ struct CrossEntropyShape {
 };
 
 struct LossSum {
-  double loss = 0;            // summed over the targets, row after row
+  double loss = 0;           // summed over the targets, row after row
   int64_t target_count = 0;  // rows that weren't ignored
 };
 

@@ -1,4 +1,5 @@
-// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016): y = (x - mean) / sqrt(variance + epsilon) * gamma + beta.
+// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016): y = (x - mean) / sqrt(variance + epsilon) * gamma +
+// beta.
 #ifndef PENSTOCK_WORKER_OPS_LAYER_NORM_H_
 #define PENSTOCK_WORKER_OPS_LAYER_NORM_H_
 

@@ -9,7 +9,8 @@
 
 namespace penstock {
 
-// The canonical layout has the split axis outermost: column-parallel weights are [out, in], row-parallel ones [in, out].
+// The canonical layout has the split axis outermost: column-parallel weights are [out, in], row-parallel ones [in,
+// out].
 enum class WeightLayout { kOutIn, kInOut };
 
 struct LinearShape {

@@ -13,8 +13,8 @@
 namespace penstock {
 
 struct CpuBackendOptions {
-  // Threads that compute, the caller's included. libgomp keeps a pool for each calling thread: a process has one pool as
-  // long as one thread runs the stages.
+  // Threads that compute, the caller's included. libgomp keeps a pool for each calling thread: a process has one pool
+  // as long as one thread runs the stages.
   int threads = 1;
 };
 

@@ -1,0 +1,320 @@
+#include "worker/model/gpt2_stage.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "worker/model/gpt2_head.h"
+#include "worker/model/gpt2_layer.h"
+#include "worker/model/gpt2_shape.h"
+#include "worker/model/stage_parameters_memory.h"
+
+namespace penstock {
+namespace {
+
+absl::Status CheckSize(const char* what, size_t size, int64_t expected) {
+  if (static_cast<int64_t>(size) == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, " has ", size, " elements; this stage expects ", expected));
+}
+
+class Gpt2Stage : public StageModel {
+ public:
+  Gpt2Stage(const Gpt2Shape& shape, const ParameterTable& table, const StageOptions& options,
+            const StageParameters& parameters, Backend* backend, MemoryPlan* plan)
+      : shape_(shape), table_(table), options_(options), backend_(backend), memory_(parameters, plan) {}
+
+  // Creates the operations and plans the rest of the memory.
+  absl::Status Plan(MemoryPlan* plan);
+
+  void Bind(const Arena& arena) override;
+  const StageParameters& parameters() const override { return memory_.stage(); }
+  int64_t boundary_elements() const override { return shape_.boundary_elements(); }
+  int64_t tokens_per_micro_batch() const override { return shape_.rows(); }
+  int slots() const override { return options_.slots; }
+  std::span<float> Weights(const ElementRange& range) override { return memory_.Weights(range); }
+  std::span<float> Gradients(const ElementRange& range) override { return memory_.Gradients(range); }
+  std::span<float> TiedGradients(TiedUse use, const ElementRange& range) override {
+    return memory_.TiedGradients(use, range);
+  }
+  void ZeroGradients() override;
+  std::span<float> InputBuffer(int slot) override;
+  absl::StatusOr<LossSum> Forward(int slot, const ForwardArgs& args) override;
+  absl::Status Backward(int slot, std::span<const float> grad_output, std::span<float> grad_input) override;
+  void Reset() override;
+
+ private:
+  struct Slot {
+    RegionId region;
+    RegionId tokens_region;
+    bool busy = false;
+    // Set by Bind.
+    int32_t* tokens = nullptr;  // (B, T), on the first stage
+    std::vector<Gpt2Layer::Activations> layers;
+    Gpt2Head::Activations head{};
+    float* input = nullptr;  // (B, T, C): the first layer's x, or the head's
+  };
+
+  bool first() const { return memory_.stage().first; }
+  bool last() const { return memory_.stage().last; }
+  int64_t SlotElements() const;
+  void BindSlot(const Arena& arena, Slot* slot);
+  absl::Status CheckForward(int slot, const ForwardArgs& args) const;
+  absl::Status ReadInput(const ForwardArgs& args, Slot* slot);
+  absl::Status BackwardInPlace(const Slot& slot, float* gradient);
+  float* Parameter(const std::string& name, const std::function<std::span<float>(const ElementRange&)>& memory) const;
+  Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_}; }
+  Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, context_}; }
+
+  // Constant after Plan.
+  const Gpt2Shape shape_;
+  const ParameterTable table_;
+  const StageOptions options_;
+  Backend* const backend_;
+  std::unique_ptr<Embedding> embedding_;
+  std::unique_ptr<Gpt2Layer> layer_;
+  std::unique_ptr<Gpt2Head> head_;
+  std::vector<int> layers_;  // this stage's layers, by number
+  RegionId narrow_region_;
+  RegionId wide_region_;
+  RegionId gradient_region_;
+  RegionId workspace_region_;
+
+  // Constant after Bind.
+  StageParametersMemory memory_;
+  std::vector<Gpt2Layer::Tensors> layer_weights_;
+  std::vector<Gpt2Layer::Tensors> layer_gradients_;
+  Gpt2Head::Tensors head_weights_{};
+  Gpt2Head::Tensors head_gradients_{};
+  float* wte_ = nullptr;
+  float* wpe_ = nullptr;
+  float* wte_gradient_ = nullptr;
+  float* wpe_gradient_ = nullptr;
+  float* narrow_ = nullptr;    // (B, T, C)
+  float* wide_ = nullptr;      // a layer's inner gradients, or a part of the logits
+  float* gradient_ = nullptr;  // (B, T, C): first stage, whose caller has no place for it
+  OpContext context_;
+
+  std::vector<Slot> slots_;
+};
+
+absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
+  const std::span<const Block> blocks = table_.blocks();
+  for (int i = options_.blocks.begin; i < options_.blocks.end; ++i) {
+    if (blocks[static_cast<size_t>(i)].kind == BlockKind::kLayer) layers_.push_back(i - 1);
+  }
+  int64_t wide = 0;
+  int64_t workspace = 0;
+  if (first()) {
+    PENSTOCK_ASSIGN_OR_RETURN(embedding_, backend_->CreateEmbedding({.batch = shape_.batch,
+                                                                     .seq_length = shape_.seq_length,
+                                                                     .vocab_size = shape_.vocab_size,
+                                                                     .hidden = shape_.hidden}));
+    workspace = std::max(workspace, embedding_->workspace_bytes());
+  }
+  if (!layers_.empty()) {
+    PENSTOCK_ASSIGN_OR_RETURN(layer_, Gpt2Layer::Create(shape_, backend_));
+    wide = std::max(wide, layer_->wide_elements());
+    workspace = std::max(workspace, layer_->workspace_bytes());
+  }
+  if (last()) {
+    PENSTOCK_ASSIGN_OR_RETURN(head_, Gpt2Head::Create(shape_, backend_));
+    wide = std::max(wide, head_->logits_elements());
+    workspace = std::max(workspace, head_->workspace_bytes());
+  }
+  for (int i = 0; i < options_.slots; ++i) {
+    Slot slot;
+    slot.region = plan->AddFloats(MemoryClass::kActivation, "slot " + std::to_string(i), SlotElements());
+    slot.tokens_region = plan->Add(MemoryClass::kActivation, "slot " + std::to_string(i) + " tokens",
+                                   first() ? shape_.rows() * static_cast<int64_t>(sizeof(int32_t)) : 0);
+    slots_.push_back(std::move(slot));
+  }
+  narrow_region_ = plan->AddFloats(MemoryClass::kWorkspace, "(B, T, C)", shape_.boundary_elements());
+  wide_region_ = plan->AddFloats(MemoryClass::kWorkspace, "inner gradients and logits", wide);
+  gradient_region_ =
+      plan->AddFloats(MemoryClass::kWorkspace, "gradient of the input", first() ? shape_.boundary_elements() : 0);
+  workspace_region_ = plan->Add(MemoryClass::kWorkspace, "operations", workspace);
+  return absl::OkStatus();
+}
+
+int64_t Gpt2Stage::SlotElements() const {
+  int64_t elements = 0;
+  if (layer_ != nullptr) elements += static_cast<int64_t>(layers_.size()) * layer_->activation_elements();
+  if (head_ != nullptr) elements += head_->activation_elements();
+  // An embedding alone: its output only passes through.
+  return std::max(elements, shape_.boundary_elements());
+}
+
+float* Gpt2Stage::Parameter(const std::string& name,
+                            const std::function<std::span<float>(const ElementRange&)>& memory) const {
+  const penstock::Parameter* parameter = table_.Find(name);
+  PENSTOCK_CHECK(parameter != nullptr);
+  return memory(parameter->range()).data();
+}
+
+void Gpt2Stage::Bind(const Arena& arena) {
+  memory_.Bind(arena);
+  const auto weights = [this](const ElementRange& range) { return memory_.Weights(range); };
+  const auto gradients = [this](const ElementRange& range) { return memory_.Gradients(range); };
+  for (const int layer : layers_) {
+    const std::string prefix = "h." + std::to_string(layer) + ".";
+    layer_weights_.push_back(Gpt2Layer::Tensors::Find(
+        [&](std::string_view name) { return Parameter(prefix + std::string(name), weights); }));
+    layer_gradients_.push_back(Gpt2Layer::Tensors::Find(
+        [&](std::string_view name) { return Parameter(prefix + std::string(name), gradients); }));
+  }
+  if (first()) {
+    wte_ = Parameter("wte", weights);
+    wpe_ = Parameter("wpe", weights);
+    wte_gradient_ = memory_.embedding_gradients().data();
+    wpe_gradient_ = Parameter("wpe", gradients);
+  }
+  if (last()) {
+    head_weights_ = {Parameter("ln_f.weight", weights), Parameter("ln_f.bias", weights), Parameter("wte", weights)};
+    head_gradients_ = {Parameter("ln_f.weight", gradients), Parameter("ln_f.bias", gradients),
+                       memory_.head_gradients().data()};
+  }
+  narrow_ = arena.Floats(narrow_region_).data();
+  wide_ = arena.Floats(wide_region_).data();
+  gradient_ = arena.Floats(gradient_region_).data();
+  const std::span<std::byte> workspace = arena.Bytes(workspace_region_);
+  context_ = {.workspace = workspace.data(), .workspace_bytes = static_cast<int64_t>(workspace.size())};
+  for (Slot& slot : slots_) BindSlot(arena, &slot);
+}
+
+void Gpt2Stage::BindSlot(const Arena& arena, Slot* slot) {
+  float* at = arena.Floats(slot->region).data();
+  slot->input = at;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    slot->layers.push_back(layer_->ActivationsAt(at));
+    at += layer_->activation_elements();
+  }
+  if (head_ != nullptr) slot->head = head_->ActivationsAt(at);
+  if (!slot->layers.empty()) {
+    slot->input = slot->layers.front().x;
+  } else if (head_ != nullptr) {
+    slot->input = slot->head.x;
+  }
+  slot->tokens = reinterpret_cast<int32_t*>(arena.Bytes(slot->tokens_region).data());
+}
+
+void Gpt2Stage::ZeroGradients() {
+  for (const std::span<float> gradients :
+       {memory_.untied_gradients(), memory_.embedding_gradients(), memory_.head_gradients()}) {
+    const absl::Status status =
+        backend_->Zero(context_, gradients.data(), static_cast<int64_t>(gradients.size_bytes()));
+    PENSTOCK_CHECK(status.ok());
+  }
+}
+
+std::span<float> Gpt2Stage::InputBuffer(int slot) {
+  if (first()) return {};
+  return {slots_.at(static_cast<size_t>(slot)).input, static_cast<size_t>(shape_.boundary_elements())};
+}
+
+absl::Status Gpt2Stage::CheckForward(int slot, const ForwardArgs& args) const {
+  if (slot < 0 || slot >= options_.slots) {
+    return absl::InvalidArgumentError(absl::StrCat("slot ", slot, " of ", options_.slots));
+  }
+  if (slots_[static_cast<size_t>(slot)].busy) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("slot ", slot, " still holds a micro-batch whose backward pass hasn't run"));
+  }
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("tokens", args.tokens.size(), first() ? shape_.rows() : 0));
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("input", args.input.size(), first() ? 0 : shape_.boundary_elements()));
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("targets", args.targets.size(), last() ? shape_.rows() : 0));
+  return CheckSize("output", args.output.size(), last() ? 0 : shape_.boundary_elements());
+}
+
+absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
+  if (first()) {
+    std::copy(args.tokens.begin(), args.tokens.end(), slot->tokens);
+    return embedding_->Forward(context_, slot->tokens, wte_, wpe_, slot->input);
+  }
+  if (args.input.data() == slot->input) return absl::OkStatus();
+  return backend_->Copy(context_, args.input.data(), slot->input, static_cast<int64_t>(args.input.size_bytes()));
+}
+
+absl::StatusOr<LossSum> Gpt2Stage::Forward(int slot_index, const ForwardArgs& args) {
+  PENSTOCK_RETURN_IF_ERROR(CheckForward(slot_index, args));
+  Slot& slot = slots_[static_cast<size_t>(slot_index)];
+  PENSTOCK_RETURN_IF_ERROR(ReadInput(args, &slot));
+  for (size_t i = 0; i < slot.layers.size(); ++i) {
+    float* y = i + 1 < slot.layers.size() ? slot.layers[i + 1].x : last() ? slot.head.x : args.output.data();
+    PENSTOCK_RETURN_IF_ERROR(layer_->Forward(layer_weights_[i], slot.layers[i], LayerScratch(), y));
+  }
+  LossSum loss;
+  if (last()) {
+    PENSTOCK_ASSIGN_OR_RETURN(loss, head_->Forward(head_weights_, slot.head, HeadScratch(), args.targets.data(),
+                                                   args.training ? &head_gradients_ : nullptr));
+  } else if (slot.layers.empty()) {
+    PENSTOCK_RETURN_IF_ERROR(
+        backend_->Copy(context_, slot.input, args.output.data(), static_cast<int64_t>(args.output.size_bytes())));
+  }
+  slot.busy = args.training;
+  return loss;
+}
+
+absl::Status Gpt2Stage::Backward(int slot_index, std::span<const float> grad_output, std::span<float> grad_input) {
+  if (slot_index < 0 || slot_index >= options_.slots) {
+    return absl::InvalidArgumentError(absl::StrCat("slot ", slot_index, " of ", options_.slots));
+  }
+  Slot& slot = slots_[static_cast<size_t>(slot_index)];
+  if (!slot.busy) return absl::FailedPreconditionError(absl::StrCat("slot ", slot_index, " holds no forward pass"));
+  const int64_t boundary = shape_.boundary_elements();
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("grad_output", grad_output.size(), last() ? 0 : boundary));
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("grad_input", grad_input.size(), first() ? 0 : boundary));
+
+  float* gradient = first() ? gradient_ : grad_input.data();
+  if (!last() && grad_output.data() != gradient) {
+    PENSTOCK_RETURN_IF_ERROR(
+        backend_->Copy(context_, grad_output.data(), gradient, static_cast<int64_t>(grad_output.size_bytes())));
+  }
+  PENSTOCK_RETURN_IF_ERROR(BackwardInPlace(slot, gradient));
+  slot.busy = false;
+  return absl::OkStatus();
+}
+
+// gradient (B, T, C): on entry towards the stage's output (ignored on the last stage), on return towards its input.
+absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, float* gradient) {
+  if (last()) {
+    PENSTOCK_RETURN_IF_ERROR(head_->Backward(head_weights_, slot.head, HeadScratch(), head_gradients_, gradient));
+  }
+  for (size_t i = slot.layers.size(); i-- > 0;) {
+    PENSTOCK_RETURN_IF_ERROR(
+        layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], gradient));
+  }
+  if (first()) return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, wpe_gradient_);
+  return absl::OkStatus();
+}
+
+void Gpt2Stage::Reset() {
+  for (Slot& slot : slots_) slot.busy = false;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StageModel>> CreateGpt2Stage(const v1::ModelSpec& spec, const ParameterTable& table,
+                                                            const StageOptions& options, Backend* backend,
+                                                            MemoryPlan* plan) {
+  if (options.micro_batch_size < 1 || options.slots < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("a stage needs a positive micro-batch and slots, got ",
+                                                   options.micro_batch_size, " and ", options.slots));
+  }
+  if (spec.heads() == 0 || spec.hidden() % spec.heads() != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.heads ", spec.heads(), " doesn't divide model.hidden ", spec.hidden()));
+  }
+  PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters, ParametersOfStage(table, options.blocks));
+  auto stage = std::make_unique<Gpt2Stage>(Gpt2Shape::Of(spec, options.micro_batch_size), table, options, parameters,
+                                           backend, plan);
+  PENSTOCK_RETURN_IF_ERROR(stage->Plan(plan));
+  return std::unique_ptr<StageModel>(std::move(stage));
+}
+
+}  // namespace penstock

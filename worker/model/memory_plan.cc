@@ -1,0 +1,80 @@
+#include "worker/model/memory_plan.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+
+namespace penstock {
+namespace {
+
+constexpr double kMebibyte = 1024.0 * 1024.0;
+
+}  // namespace
+
+const char* MemoryClassName(MemoryClass memory_class) {
+  switch (memory_class) {
+    case MemoryClass::kParameter:
+      return "parameter";
+    case MemoryClass::kGradient:
+      return "gradient";
+    case MemoryClass::kActivation:
+      return "activation";
+    case MemoryClass::kCommunication:
+      return "communication";
+    case MemoryClass::kWorkspace:
+      return "workspace";
+  }
+  return "unknown";
+}
+
+RegionId MemoryPlan::Add(MemoryClass memory_class, std::string name, int64_t bytes) {
+  PENSTOCK_CHECK(bytes >= 0);
+  const int64_t padded = (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+  regions_.push_back({memory_class, std::move(name), total_bytes_, bytes});
+  bytes_by_class_[static_cast<size_t>(memory_class)] += padded;
+  total_bytes_ += padded;
+  return {static_cast<int>(regions_.size()) - 1};
+}
+
+RegionId MemoryPlan::AddFloats(MemoryClass memory_class, std::string name, int64_t elements) {
+  return Add(memory_class, std::move(name), elements * static_cast<int64_t>(sizeof(float)));
+}
+
+std::string MemoryPlan::Describe() const {
+  std::string text = absl::StrFormat("%.1f MiB:", static_cast<double>(total_bytes_) / kMebibyte);
+  for (int i = 0; i < kMemoryClasses; ++i) {
+    const auto memory_class = static_cast<MemoryClass>(i);
+    absl::StrAppendFormat(&text, "%s %s %.1f", i == 0 ? "" : ",", MemoryClassName(memory_class),
+                          static_cast<double>(BytesOf(memory_class)) / kMebibyte);
+  }
+  return text;
+}
+
+absl::StatusOr<Arena> Arena::Allocate(const MemoryPlan& plan, Backend* backend) {
+  Arena arena;
+  auto memory = backend->Allocate(plan.total_bytes());
+  if (!memory.ok()) {
+    return absl::Status(memory.status().code(), absl::StrCat(memory.status().message(), "; the plan wants ",
+                                                             absl::string_view(plan.Describe())));
+  }
+  arena.memory_ = *std::move(memory);
+  for (const MemoryPlan::Region& region : plan.regions()) {
+    arena.regions_.emplace_back(arena.memory_->data() + region.offset_bytes, static_cast<size_t>(region.bytes));
+  }
+  return arena;
+}
+
+std::span<std::byte> Arena::Bytes(RegionId region) const {
+  PENSTOCK_CHECK(region.index >= 0 && static_cast<size_t>(region.index) < regions_.size());
+  return regions_[static_cast<size_t>(region.index)];
+}
+
+std::span<float> Arena::Floats(RegionId region) const {
+  const std::span<std::byte> bytes = Bytes(region);
+  return {reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+}  // namespace penstock

@@ -1,0 +1,153 @@
+#include "worker/ops/cpu/cpu_backend.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "worker/ops/cpu/attention.h"
+#include "worker/ops/cpu/cross_entropy.h"
+#include "worker/ops/cpu/embedding.h"
+#include "worker/ops/cpu/gelu.h"
+#include "worker/ops/cpu/layer_norm.h"
+#include "worker/ops/cpu/linear.h"
+#include "worker/ops/cpu/matmul.h"
+#include "worker/ops/cpu/parallel.h"
+#include "worker/ops/cpu/residual.h"
+
+namespace penstock {
+namespace {
+
+constexpr int kThreadsMax = 1024;
+// Less than this isn't worth a thread.
+constexpr int64_t kCopyUnitBytes = 1 << 20;
+// Pages start here, and so may huge ones.
+constexpr size_t kMemoryAlignment = 4096;
+
+class HostMemory : public DeviceMemory {
+ public:
+  HostMemory(std::byte* data, int64_t size) : data_(data), size_(size) {}
+  HostMemory(const HostMemory&) = delete;
+  HostMemory& operator=(const HostMemory&) = delete;
+  ~HostMemory() override { std::free(data_); }
+
+  std::byte* data() const override { return data_; }
+  int64_t size() const override { return size_; }
+
+ private:
+  std::byte* const data_;
+  const int64_t size_;
+};
+
+struct Dimension {
+  const char* name;
+  int64_t value;
+};
+
+absl::Status CheckPositive(const char* operation, std::initializer_list<Dimension> dimensions) {
+  for (const Dimension& dimension : dimensions) {
+    if (dimension.value <= 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(operation, ": ", dimension.name, " is ", dimension.value, "; it must be positive"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(int threads) : threads_(threads), matmuls_(threads) {}
+
+  std::string Describe() const override {
+    const dnnl_version_t* version = dnnl_version();
+    return absl::StrCat("cpu, ", threads_, threads_ == 1 ? " thread" : " threads", ", oneDNN ", version->major, ".",
+                        version->minor, ".", version->patch);
+  }
+
+  absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override {
+    if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("can't allocate ", bytes, " bytes"));
+    const size_t size = (static_cast<size_t>(bytes) + kMemoryAlignment) / kMemoryAlignment * kMemoryAlignment;
+    void* data = std::aligned_alloc(kMemoryAlignment, size);
+    if (data == nullptr) {
+      return absl::ResourceExhaustedError(absl::StrCat("this host hasn't ", bytes, " bytes of memory to allocate"));
+    }
+    // Touches every page now, so that the first step pays no faults.
+    std::memset(data, 0, size);
+    return std::unique_ptr<DeviceMemory>(std::make_unique<HostMemory>(static_cast<std::byte*>(data), bytes));
+  }
+
+  absl::Status Zero(const OpContext&, void* to, int64_t bytes) override {
+    std::byte* at = static_cast<std::byte*>(to);
+    ParallelFor(threads_, bytes, kCopyUnitBytes,
+                [&](int64_t begin, int64_t end) { std::memset(at + begin, 0, static_cast<size_t>(end - begin)); });
+    return absl::OkStatus();
+  }
+
+  absl::Status Copy(const OpContext&, const void* from, void* to, int64_t bytes) override {
+    const std::byte* source = static_cast<const std::byte*>(from);
+    std::byte* at = static_cast<std::byte*>(to);
+    ParallelFor(threads_, bytes, kCopyUnitBytes, [&](int64_t begin, int64_t end) {
+      std::memcpy(at + begin, source + begin, static_cast<size_t>(end - begin));
+    });
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("linear", {{"rows", shape.rows}, {"in", shape.in}, {"out", shape.out}}));
+    return cpu::CreateLinear(shape, &matmuls_);
+  }
+
+  absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("layer norm", {{"rows", shape.rows}, {"width", shape.width}}));
+    return cpu::CreateLayerNorm(shape, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("attention", {{"batch", shape.batch},
+                                                         {"seq_length", shape.seq_length},
+                                                         {"heads", shape.heads},
+                                                         {"head_dim", shape.head_dim}}));
+    return cpu::CreateCausalAttention(shape, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("gelu", {{"elements", elements}}));
+    return cpu::CreateGelu(elements, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("residual add", {{"elements", elements}}));
+    return cpu::CreateResidualAdd(elements, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("embedding", {{"batch", shape.batch},
+                                                         {"seq_length", shape.seq_length},
+                                                         {"vocab_size", shape.vocab_size},
+                                                         {"hidden", shape.hidden}}));
+    return cpu::CreateEmbedding(shape, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}}));
+    return cpu::CreateCrossEntropy(shape, threads_);
+  }
+
+ private:
+  const int threads_;
+  cpu::MatmulCache matmuls_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuBackendOptions& options) {
+  if (options.threads < 1 || options.threads > kThreadsMax) {
+    return absl::InvalidArgumentError(absl::StrCat("threads is ", options.threads, "; it must be 1 to ", kThreadsMax));
+  }
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(options.threads));
+}
+
+}  // namespace penstock

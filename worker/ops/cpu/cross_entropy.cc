@@ -1,0 +1,112 @@
+#include "worker/ops/cpu/cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "worker/ops/cpu/parallel.h"
+#include "worker/ops/cpu/vector.h"
+
+namespace penstock::cpu {
+namespace {
+
+struct RowSoftmax {
+  float maximum;
+  double sum;  // of e^(logit - maximum)
+};
+
+RowSoftmax Reduce(const float* logits, int64_t width) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  Floats maxima = Splat(0.0F) + kLowest;
+  ForLanes(0, width, [&](int64_t i, int64_t count) { maxima = Max(LoadUpTo(logits + i, count, kLowest), maxima); });
+  const float maximum = MaxLane(maxima);
+  Floats sums{};
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) sums += Exp(Load(logits + i) - maximum);
+  double sum = Sum(sums);
+  if (i < width) {
+    float tail[kLanes];
+    Store(tail, Exp(LoadPart(logits + i, width - i, maximum) - maximum));
+    for (int64_t lane = 0; lane < width - i; ++lane) sum += tail[lane];
+  }
+  return {maximum, sum};
+}
+
+double RowLoss(const float* logits, const RowSoftmax& row, int32_t target) {
+  return std::log(row.sum) - (static_cast<double>(logits[target]) - static_cast<double>(row.maximum));
+}
+
+void ReplaceByGradient(float* logits, int64_t width, const RowSoftmax& row, int32_t target) {
+  const float scale = static_cast<float>(1.0 / row.sum);
+  ForLanes(0, width, [&](int64_t i, int64_t count) {
+    StoreUpTo(logits + i, Exp(LoadUpTo(logits + i, count) - row.maximum) * scale, count);
+  });
+  logits[target] -= 1.0F;
+}
+
+class CpuCrossEntropy : public CrossEntropy {
+ public:
+  CpuCrossEntropy(const CrossEntropyShape& shape, int threads) : shape_(shape), threads_(threads) {}
+
+  int64_t workspace_bytes() const override { return shape_.rows * static_cast<int64_t>(sizeof(double)); }
+
+  absl::StatusOr<LossSum> Forward(const OpContext& context, const float* logits,
+                                  const int32_t* targets) const override {
+    return Run(context, targets, [this, logits](int64_t row, int32_t target) {
+      const float* at = logits + row * shape_.vocab_size;
+      return target == kIgnoredTarget ? 0.0 : RowLoss(at, Reduce(at, shape_.vocab_size), target);
+    });
+  }
+
+  absl::StatusOr<LossSum> ForwardBackward(const OpContext& context, float* logits,
+                                          const int32_t* targets) const override {
+    return Run(context, targets, [this, logits](int64_t row, int32_t target) {
+      float* at = logits + row * shape_.vocab_size;
+      if (target == kIgnoredTarget) {
+        std::fill_n(at, shape_.vocab_size, 0.0F);
+        return 0.0;
+      }
+      const RowSoftmax softmax = Reduce(at, shape_.vocab_size);
+      const double loss = RowLoss(at, softmax, target);
+      ReplaceByGradient(at, shape_.vocab_size, softmax, target);
+      return loss;
+    });
+  }
+
+ private:
+  template <typename Row>
+  absl::StatusOr<LossSum> Run(const OpContext& context, const int32_t* targets, const Row& run_row) const {
+    PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
+    double* losses = reinterpret_cast<double*>(context.workspace);
+    LossSum sum;
+    for (int64_t row = 0; row < shape_.rows; ++row) {
+      if (targets[row] == kIgnoredTarget) continue;
+      if (targets[row] < 0 || targets[row] >= shape_.vocab_size) {
+        return absl::InvalidArgumentError(absl::StrCat("target ", targets[row], " of row ", row,
+                                                       " is outside the vocabulary: expected 0 to ",
+                                                       shape_.vocab_size - 1, ", or ", kIgnoredTarget, " for none"));
+      }
+      ++sum.target_count;
+    }
+    ParallelFor(threads_, shape_.rows, 1 + kParallelElementsMin / 4 / shape_.vocab_size,
+                [&](int64_t begin, int64_t end) {
+                  for (int64_t row = begin; row < end; ++row) losses[row] = run_row(row, targets[row]);
+                });
+    for (int64_t row = 0; row < shape_.rows; ++row) sum.loss += losses[row];
+    return sum;
+  }
+
+  const CrossEntropyShape shape_;
+  const int threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<CrossEntropy> CreateCrossEntropy(const CrossEntropyShape& shape, int threads) {
+  return std::make_unique<CpuCrossEntropy>(shape, threads);
+}
+
+}  // namespace penstock::cpu

@@ -1,0 +1,15 @@
+// GELU on the CPU. Elementwise: bits don't depend on the threads.
+#ifndef PENSTOCK_WORKER_OPS_CPU_GELU_H_
+#define PENSTOCK_WORKER_OPS_CPU_GELU_H_
+
+#include <memory>
+
+#include "worker/ops/gelu.h"
+
+namespace penstock::cpu {
+
+std::unique_ptr<Gelu> CreateGelu(int64_t elements, int threads);
+
+}  // namespace penstock::cpu
+
+#endif  // PENSTOCK_WORKER_OPS_CPU_GELU_H_

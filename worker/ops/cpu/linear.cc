@@ -1,0 +1,92 @@
+#include "worker/ops/cpu/linear.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "worker/ops/cpu/parallel.h"
+#include "worker/ops/cpu/vector.h"
+
+namespace penstock::cpu {
+namespace {
+
+// Columns whose sums over all rows one thread makes at a time: their accumulators stay in the first-level cache.
+constexpr int64_t kColumnBlock = 64;
+
+// Adds the sum over all rows of dy (rows, width) to dbias (width). Columns are cut over threads: bits don't depend on
+// them.
+void AddColumnSums(const float* dy, int64_t rows, int64_t width, int threads, float* dbias) {
+  ParallelFor(threads, width, kColumnBlock, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; block += kColumnBlock) {
+      const int64_t stop = std::min(block + kColumnBlock, end);
+      float sums[kColumnBlock] = {};
+      for (int64_t row = 0; row < rows; ++row) {
+        const float* from = dy + row * width;
+        ForLanes(block, stop, [&](int64_t i, int64_t count) {
+          float* to = sums + (i - block);
+          StoreUpTo(to, LoadUpTo(to, count) + LoadUpTo(from + i, count), count);
+        });
+      }
+      for (int64_t i = block; i < stop; ++i) dbias[i] += sums[i - block];
+    }
+  });
+}
+
+class CpuLinear : public Linear {
+ public:
+  using Product = std::shared_ptr<const Matmul>;
+
+  CpuLinear(const LinearShape& shape, int threads, Product forward, Product input, Product weight)
+      : shape_(shape),
+        threads_(threads),
+        forward_(std::move(forward)),
+        input_(std::move(input)),
+        weight_(std::move(weight)) {}
+
+  int64_t workspace_bytes() const override {
+    return std::max({forward_->workspace_bytes(), input_->workspace_bytes(), weight_->workspace_bytes()});
+  }
+
+  absl::Status Forward(const OpContext& context, const float* x, const float* weight, const float* bias,
+                       float* y) const override {
+    return forward_->Run(context, x, weight, bias, y);
+  }
+
+  absl::Status BackwardInput(const OpContext& context, const float* dy, const float* weight, float* dx) const override {
+    return input_->Run(context, dy, weight, nullptr, dx);
+  }
+
+  absl::Status BackwardWeight(const OpContext& context, const float* x, const float* dy, float* dweight,
+                              float* dbias) const override {
+    if (shape_.has_bias) AddColumnSums(dy, shape_.rows, shape_.out, threads_, dbias);
+    return shape_.layout == WeightLayout::kOutIn ? weight_->Run(context, dy, x, nullptr, dweight)
+                                                 : weight_->Run(context, x, dy, nullptr, dweight);
+  }
+
+ private:
+  const LinearShape shape_;
+  const int threads_;
+  const Product forward_;
+  const Product input_;
+  const Product weight_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape, MatmulCache* cache) {
+  const bool out_in = shape.layout == WeightLayout::kOutIn;
+  PENSTOCK_ASSIGN_OR_RETURN(
+      auto forward,
+      cache->Get({.m = shape.rows, .n = shape.out, .k = shape.in, .b_transposed = out_in, .has_bias = shape.has_bias}));
+  PENSTOCK_ASSIGN_OR_RETURN(auto input,
+                            cache->Get({.m = shape.rows, .n = shape.in, .k = shape.out, .b_transposed = !out_in}));
+  PENSTOCK_ASSIGN_OR_RETURN(auto weight, cache->Get({.m = out_in ? shape.out : shape.in,
+                                                     .n = out_in ? shape.in : shape.out,
+                                                     .k = shape.rows,
+                                                     .a_transposed = true,
+                                                     .accumulate = true}));
+  return std::unique_ptr<Linear>(
+      std::make_unique<CpuLinear>(shape, cache->threads(), std::move(forward), std::move(input), std::move(weight)));
+}
+
+}  // namespace penstock::cpu

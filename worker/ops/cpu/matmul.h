@@ -1,0 +1,77 @@
+// Matrix products by oneDNN, built once for each shape and shared by all layers that have it.
+//
+// oneDNN chooses its code by the processor it runs on. Its exceptions end here. With equal threads the same product
+// gives the same bits (its own guarantee, and tested).
+#ifndef PENSTOCK_WORKER_OPS_CPU_MATMUL_H_
+#define PENSTOCK_WORKER_OPS_CPU_MATMUL_H_
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "dnnl.hpp"
+#include "worker/ops/context.h"
+
+namespace penstock::cpu {
+
+// c (m, n) = or += a (m, k) b (k, n) [+ bias (n)].
+struct MatmulShape {
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  bool a_transposed = false;  // a is stored as (k, m)
+  bool b_transposed = false;  // b is stored as (n, k)
+  bool has_bias = false;
+  bool accumulate = false;
+
+  friend auto operator<=>(const MatmulShape&, const MatmulShape&) = default;
+};
+
+// Thread-safety: const; concurrent runs need distinct workspaces.
+class Matmul {
+ public:
+  static absl::StatusOr<std::shared_ptr<const Matmul>> Create(const MatmulShape& shape, int threads,
+                                                              const dnnl::engine& engine);
+
+  int64_t workspace_bytes() const { return workspace_bytes_; }
+  // bias is null without one.
+  absl::Status Run(const OpContext& context, const float* a, const float* b, const float* bias, float* c) const;
+
+ private:
+  Matmul() = default;
+
+  MatmulShape shape_;
+  int threads_ = 1;
+  int64_t workspace_bytes_ = 0;
+  dnnl::engine engine_;
+  dnnl::matmul::primitive_desc descriptor_;
+  dnnl::matmul primitive_;
+};
+
+// Thread-safe.
+class MatmulCache {
+ public:
+  explicit MatmulCache(int threads) : threads_(threads) {}
+
+  absl::StatusOr<std::shared_ptr<const Matmul>> Get(const MatmulShape& shape);
+  int threads() const { return threads_; }
+
+ private:
+  const int threads_;
+  std::mutex mutex_;
+  dnnl::engine engine_{};                                          // guarded by mutex_, made with the first product
+  std::map<MatmulShape, std::shared_ptr<const Matmul>> by_shape_;  // guarded by mutex_
+};
+
+// c (m, n; rows ldc apart) = alpha * op(a) op(b) + beta * c on row-major matrices with any leading dimension, on the
+// calling thread alone when called from inside a parallel region.
+absl::Status StridedMatmul(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, float alpha,
+                           const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+
+}  // namespace penstock::cpu
+
+#endif  // PENSTOCK_WORKER_OPS_CPU_MATMUL_H_

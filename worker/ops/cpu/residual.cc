@@ -1,0 +1,34 @@
+#include "worker/ops/cpu/residual.h"
+
+#include "absl/status/status.h"
+#include "worker/ops/cpu/parallel.h"
+#include "worker/ops/cpu/vector.h"
+
+namespace penstock::cpu {
+namespace {
+
+class CpuResidualAdd : public ResidualAdd {
+ public:
+  CpuResidualAdd(int64_t elements, int threads) : elements_(elements), threads_(threads) {}
+
+  absl::Status Forward(const OpContext&, const float* a, const float* b, float* y) const override {
+    ParallelFor(threads_, elements_, kParallelElementsMin, [&](int64_t begin, int64_t end) {
+      ForLanes(begin, end, [&](int64_t i, int64_t count) {
+        StoreUpTo(y + i, LoadUpTo(a + i, count) + LoadUpTo(b + i, count), count);
+      });
+    });
+    return absl::OkStatus();
+  }
+
+ private:
+  const int64_t elements_;
+  const int threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<ResidualAdd> CreateResidualAdd(int64_t elements, int threads) {
+  return std::make_unique<CpuResidualAdd>(elements, threads);
+}
+
+}  // namespace penstock::cpu

@@ -1,0 +1,15 @@
+// The residual sum on the CPU. Elementwise: bits don't depend on the threads.
+#ifndef PENSTOCK_WORKER_OPS_CPU_RESIDUAL_H_
+#define PENSTOCK_WORKER_OPS_CPU_RESIDUAL_H_
+
+#include <memory>
+
+#include "worker/ops/residual.h"
+
+namespace penstock::cpu {
+
+std::unique_ptr<ResidualAdd> CreateResidualAdd(int64_t elements, int threads);
+
+}  // namespace penstock::cpu
+
+#endif  // PENSTOCK_WORKER_OPS_CPU_RESIDUAL_H_
