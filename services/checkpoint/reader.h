@@ -23,6 +23,10 @@
 
 namespace penstock {
 
+// The manifest of a checkpoint whose files are there at their sizes; their bytes aren't read. Errors as of
+// CheckpointReader::Open.
+absl::StatusOr<Manifest> ReadManifest(Blobs& blobs, const std::string& path);
+
 class CheckpointReader {
  public:
   // Reads the manifest and checks files, sizes and headers against it and against its model's table. NOT_FOUND: no such

@@ -43,7 +43,8 @@ class CheckpointWriter {
 
   // Elements [begin, begin + elements.size()) of a class. OUT_OF_RANGE outside the table.
   absl::Status WriteRange(StateClass state_class, int64_t begin, std::span<const float> elements);
-  // Returns when everything written through this writer is on disk.
+  // Returns when everything written through this writer is on disk. Once it failed it fails for good: the system may have
+  // dropped the bytes, so that asking again would succeed and mean nothing.
   absl::Status Sync();
 
  private:
@@ -56,8 +57,9 @@ class CheckpointWriter {
   const CheckpointLayout layout_;
 
   std::mutex mutex_;
-  // Files with bytes that may not be on disk yet. Guarded by mutex_.
+  // Guarded by mutex_: files with bytes that may not be on disk yet, and the first failure to bring some there.
   std::set<size_t> dirty_;
+  absl::Status failure_;
 };
 
 // Fills in the manifest's list of files, checks the files' sizes, writes the manifest and gives the folder its final name,
