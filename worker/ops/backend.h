@@ -39,7 +39,7 @@ class Backend {
   // Zeroed memory, aligned for any operation. RESOURCE_EXHAUSTED names the size.
   virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) = 0;
 
-  // In the order of the context's stream, on this device's memory; from and to don't overlap.
+  // In the order of the context's stream. Either side of a copy may be host memory; from and to don't overlap.
   virtual absl::Status Zero(const OpContext& context, void* to, int64_t bytes) = 0;
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
 

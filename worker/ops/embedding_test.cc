@@ -1,0 +1,79 @@
+#include "worker/ops/embedding.h"
+
+#include <limits>
+
+#include "gtest/gtest.h"
+#include "worker/ops/reference/operations.h"
+#include "worker/ops/testing/backends.h"
+#include "worker/ops/testing/numeric.h"
+
+namespace penstock {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+TEST(EmbeddingReference, GradientsMatchFiniteDifferences) {
+  const EmbeddingShape shape = {.batch = 2, .seq_length = 3, .vocab_size = 4, .hidden = 5};
+  const auto tokens = RandomTokens(shape.batch * shape.seq_length, shape.vocab_size, 1);
+  const auto wte = RandomValues(shape.vocab_size * shape.hidden, 2);
+  const auto wpe = RandomValues(shape.seq_length * shape.hidden, 3);
+  const auto dx = RandomValues(shape.batch * shape.seq_length * shape.hidden, 4);
+  const auto g = reference::EmbeddingBackward(shape, tokens, dx);
+  const auto loss = [&](const auto& wte_, const auto& wpe_) {
+    return Dot(dx, reference::EmbeddingForward(shape, tokens, wte_, wpe_));
+  };
+  EXPECT_LT(RelativeError(g.wte, NumericalGradient([&](const auto& v) { return loss(v, wpe); }, wte)),
+            kFiniteDifferenceTolerance);
+  EXPECT_LT(RelativeError(g.wpe, NumericalGradient([&](const auto& v) { return loss(wte, v); }, wpe)),
+            kFiniteDifferenceTolerance);
+}
+
+class EmbeddingTest : public BackendTest {};
+
+TEST_P(EmbeddingTest, MatchesTheReference) {
+  // Few tokens, so that each occurs often and its contributions add up.
+  const EmbeddingShape shape = {.batch = 5, .seq_length = 33, .vocab_size = 7, .hidden = 100};
+  const auto tokens = RandomTokens(shape.batch * shape.seq_length, shape.vocab_size, 1);
+  const auto wte = RandomValues(shape.vocab_size * shape.hidden, 2);
+  const auto wpe = RandomValues(shape.seq_length * shape.hidden, 3);
+  const auto dx = RandomValues(shape.batch * shape.seq_length * shape.hidden, 4);
+  auto expected = reference::EmbeddingBackward(shape, tokens, dx);
+  for (double& value : expected.wte) value += 0.5;
+  for (double& value : expected.wpe) value -= 0.5;
+
+  Backend* const backend = backend_.get();
+  const DeviceTokens tokens_(backend, tokens);
+  const DeviceFloats wte_(backend, ToFloats(wte)), wpe_(backend, ToFloats(wpe)), dx_(backend, ToFloats(dx));
+  const DeviceFloats x(backend, static_cast<int64_t>(dx.size()), kNan);
+  const DeviceFloats dwte(backend, static_cast<int64_t>(wte.size()), 0.5F);
+  const DeviceFloats dwpe(backend, static_cast<int64_t>(wpe.size()), -0.5F);
+  const auto embedding = backend->CreateEmbedding(shape).value();
+  const OpContext context = ContextFor(*embedding);
+  ASSERT_TRUE(embedding->Forward(context, tokens_.data(), wte_.data(), wpe_.data(), x.data()).ok());
+  ASSERT_TRUE(embedding->Backward(context, tokens_.data(), dx_.data(), dwte.data(), dwpe.data()).ok());
+  EXPECT_LT(RelativeError(x.Read(), reference::EmbeddingForward(shape, tokens, wte, wpe)), 1e-7);
+  EXPECT_LT(RelativeError(dwte.Read(), expected.wte), 2e-6);
+  EXPECT_LT(RelativeError(dwpe.Read(), expected.wpe), 2e-6);
+}
+
+TEST_P(EmbeddingTest, NamesATokenOutsideTheVocabulary) {
+  const EmbeddingShape shape = {.batch = 2, .seq_length = 3, .vocab_size = 4, .hidden = 5};
+  Backend* const backend = backend_.get();
+  const DeviceFloats weights(backend, 20, 1.0F), x(backend, 30, 0.0F);
+  const auto embedding = backend->CreateEmbedding(shape).value();
+  for (const int32_t bad : {4, -1, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()}) {
+    const DeviceTokens tokens(backend, {0, 1, 2, 3, bad, 0});
+    const absl::Status status =
+        embedding->Forward(ContextFor(*embedding), tokens.data(), weights.data(), weights.data(), x.data());
+    ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(), "token " + std::to_string(bad) +
+                                    " at position 1 of sample 1 of the micro-batch is outside the vocabulary: "
+                                    "expected 0 to 3");
+    EXPECT_EQ(x.Read(), std::vector<float>(30, 0.0F));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, EmbeddingTest, testing::ValuesIn(AllBackends()), BackendName);
+
+}  // namespace
+}  // namespace penstock

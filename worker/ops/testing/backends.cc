@@ -1,0 +1,48 @@
+#include "worker/ops/testing/backends.h"
+
+#include "core/base/status_macros.h"
+#include "worker/ops/cpu/cpu_backend.h"
+
+namespace penstock {
+
+std::vector<TestBackend> AllBackends() {
+  std::vector<TestBackend> backends;
+  for (const int threads : {1, 2, 3}) {
+    backends.push_back({"Cpu" + std::to_string(threads), [threads] { return CreateCpuBackend({.threads = threads}); }});
+  }
+  return backends;
+}
+
+void BackendTest::SetUp() {
+  auto backend = GetParam().create();
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  backend_ = *std::move(backend);
+}
+
+OpContext BackendTest::ContextFor(const Operation& operation) {
+  workspace_ = backend_->Allocate(operation.workspace_bytes()).value();
+  return {.workspace = workspace_->data(), .workspace_bytes = workspace_->size()};
+}
+
+DeviceFloats::DeviceFloats(Backend* backend, const std::vector<float>& values)
+    : backend_(backend),
+      size_(static_cast<int64_t>(values.size())),
+      memory_(backend->Allocate(size_ * static_cast<int64_t>(sizeof(float))).value()) {
+  PENSTOCK_CHECK(backend_->Copy({}, values.data(), memory_->data(), memory_->size()).ok());
+}
+
+DeviceFloats::DeviceFloats(Backend* backend, int64_t size, float fill)
+    : DeviceFloats(backend, std::vector<float>(static_cast<size_t>(size), fill)) {}
+
+std::vector<float> DeviceFloats::Read() const {
+  std::vector<float> values(static_cast<size_t>(size_));
+  PENSTOCK_CHECK(backend_->Copy({}, memory_->data(), values.data(), memory_->size()).ok());
+  return values;
+}
+
+DeviceTokens::DeviceTokens(Backend* backend, const std::vector<int32_t>& tokens)
+    : memory_(backend->Allocate(static_cast<int64_t>(tokens.size() * sizeof(int32_t))).value()) {
+  PENSTOCK_CHECK(backend->Copy({}, tokens.data(), memory_->data(), memory_->size()).ok());
+}
+
+}  // namespace penstock

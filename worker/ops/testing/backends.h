@@ -1,0 +1,70 @@
+// The backends that the operations' tests run on. A new device is one more line in AllBackends.
+#ifndef PENSTOCK_WORKER_OPS_TESTING_BACKENDS_H_
+#define PENSTOCK_WORKER_OPS_TESTING_BACKENDS_H_
+
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gtest/gtest.h"
+#include "worker/ops/backend.h"
+
+namespace penstock {
+
+struct TestBackend {
+  std::string name;
+  std::function<absl::StatusOr<std::unique_ptr<Backend>>()> create;
+};
+
+// The CPU on 1, 2 and 3 threads.
+std::vector<TestBackend> AllBackends();
+
+inline std::ostream& operator<<(std::ostream& out, const TestBackend& backend) { return out << backend.name; }
+inline std::string BackendName(const testing::TestParamInfo<TestBackend>& info) { return info.param.name; }
+
+// A fixture whose parameter is a backend.
+class BackendTest : public testing::TestWithParam<TestBackend> {
+ protected:
+  void SetUp() override;
+
+  // An operation's context with the workspace that it asks for.
+  OpContext ContextFor(const Operation& operation);
+
+  std::unique_ptr<Backend> backend_;
+
+ private:
+  std::unique_ptr<DeviceMemory> workspace_;
+};
+
+// Floats on the backend's device.
+class DeviceFloats {
+ public:
+  DeviceFloats(Backend* backend, const std::vector<float>& values);
+  // `size` times `fill`: for outputs a NaN shows what wasn't written.
+  DeviceFloats(Backend* backend, int64_t size, float fill);
+
+  float* data() const { return reinterpret_cast<float*>(memory_->data()); }
+  std::vector<float> Read() const;
+
+ private:
+  Backend* const backend_;
+  const int64_t size_;
+  std::unique_ptr<DeviceMemory> memory_;
+};
+
+// The same for tokens.
+class DeviceTokens {
+ public:
+  DeviceTokens(Backend* backend, const std::vector<int32_t>& tokens);
+  const int32_t* data() const { return reinterpret_cast<const int32_t*>(memory_->data()); }
+
+ private:
+  std::unique_ptr<DeviceMemory> memory_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_OPS_TESTING_BACKENDS_H_
