@@ -57,8 +57,6 @@ class MetricFamily {
  private:
   friend class Metrics;
   MetricFamily(prometheus::Family<T>& family, std::vector<std::string> labels, std::vector<double> buckets);
-  template <typename Make>
-  T& Find(const std::vector<std::string>& values, Make make);
 
   prometheus::Family<T>& family_;
   const std::vector<std::string> labels_;
@@ -95,6 +93,11 @@ class Metrics {
  private:
   template <typename T>
   using Families = std::map<std::string, std::unique_ptr<MetricFamily<T>>>;
+
+  template <typename T, typename Build>
+  MetricFamily<T>& Add(Families<T>& families, const std::string& name, const std::string& help,
+                       std::vector<std::string> labels, std::vector<double> buckets, Build build)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   prometheus::Registry registry_;
 
