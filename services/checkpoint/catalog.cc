@@ -58,8 +58,7 @@ absl::StatusOr<std::vector<CheckpointInfo>> ListCheckpoints(Blobs& blobs, const 
     const std::optional<uint64_t> step = StepOf(entry.name);
     if (entry.is_folder && step.has_value()) list.push_back(Describe(blobs, JoinPath(folder, entry.name), *step));
   }
-  std::sort(list.begin(), list.end(),
-            [](const CheckpointInfo& a, const CheckpointInfo& b) { return a.step > b.step; });
+  std::sort(list.begin(), list.end(), [](const CheckpointInfo& a, const CheckpointInfo& b) { return a.step > b.step; });
   return list;
 }
 

@@ -34,7 +34,8 @@ std::string Bytes(const PieceDigests& digests) {
 PieceDigests FromBytes(std::string_view bytes) {
   PENSTOCK_CHECK(bytes.size() == kPieceDigestBytes);
   PieceDigests digests;
-  for (int i = 0; i < kStateClasses; ++i) std::memcpy(digests.of[i].data(), bytes.data() + i * kDigestBytes, kDigestBytes);
+  for (int i = 0; i < kStateClasses; ++i)
+    std::memcpy(digests.of[i].data(), bytes.data() + i * kDigestBytes, kDigestBytes);
   return digests;
 }
 
@@ -62,9 +63,9 @@ std::vector<v1::PieceDigest> DigestPieces(ElementRange range, std::span<const fl
   std::vector<v1::PieceDigest> pieces;
   for (size_t at = 0; at < size; at += kPieceElements) {
     const size_t count = std::min<size_t>(kPieceElements, size - at);
-    pieces.push_back(ToProto(static_cast<uint64_t>(range.begin / kPieceElements) + pieces.size(),
-                             DigestPiece(weights.subspan(at, count), exp_avg.subspan(at, count),
-                                         exp_avg_sq.subspan(at, count))));
+    pieces.push_back(
+        ToProto(static_cast<uint64_t>(range.begin / kPieceElements) + pieces.size(),
+                DigestPiece(weights.subspan(at, count), exp_avg.subspan(at, count), exp_avg_sq.subspan(at, count))));
   }
   return pieces;
 }
@@ -124,9 +125,8 @@ std::string CombineDigest(std::span<const PieceDigests> pieces, uint64_t step, u
 std::string ToHex(const PieceDigests& digests) { return absl::BytesToHexString(Bytes(digests)); }
 
 absl::StatusOr<PieceDigests> PieceDigestsFromHex(std::string_view hex) {
-  const bool is_hex = std::all_of(hex.begin(), hex.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  });
+  const bool is_hex =
+      std::all_of(hex.begin(), hex.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
   if (hex.size() != 2 * kPieceDigestBytes || !is_hex) {
     return absl::InvalidArgumentError(
         absl::StrCat("digests of a piece are ", 2 * kPieceDigestBytes, " hexadecimal digits in lower case"));

@@ -2,8 +2,8 @@
 //
 // A piece (65,536 elements of the canonical space; the last one may be shorter) has three digests: XXH3-128 over the
 // little-endian fp32 bytes of its weights, of its first moments and of its second moments, each in xxHash's canonical
-// (big-endian) form. The job's digest is the XXH3-128 over all pieces' 48 bytes in canonical order, then step and samples
-// consumed as u64 little-endian.
+// (big-endian) form. The job's digest is the XXH3-128 over all pieces' 48 bytes in canonical order, then step and
+// samples consumed as u64 little-endian.
 //
 // Thread-safe: free functions without state.
 #ifndef PENSTOCK_SERVICES_CHECKPOINT_DIGEST_H_

@@ -2,8 +2,8 @@
 // same job writes the same files on any mesh and any number of shards.
 //
 // Each class of state has its own files: whole tensors in table order, under their table names, fp32, packed; a file
-// holds at most `file_bytes_max` bytes of data unless a single tensor is larger. So a file is one range of the canonical
-// space behind a header.
+// holds at most `file_bytes_max` bytes of data unless a single tensor is larger. So a file is one range of the
+// canonical space behind a header.
 //
 // Thread-safe: constant after construction.
 #ifndef PENSTOCK_SERVICES_CHECKPOINT_LAYOUT_H_

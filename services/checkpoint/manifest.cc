@@ -87,8 +87,8 @@ absl::StatusOr<Manifest> ReadFields(const nlohmann::json& json) {
   const auto& pieces = json.at("pieces");
   if (manifest.elements <= 0 || !pieces.is_array() ||
       pieces.size() != static_cast<uint64_t>(PieceCount(manifest.elements))) {
-    return Damaged(absl::StrCat("has ", pieces.size(), " pieces, which isn't what ", manifest.elements,
-                                " elements make"));
+    return Damaged(
+        absl::StrCat("has ", pieces.size(), " pieces, which isn't what ", manifest.elements, " elements make"));
   }
   for (const auto& each : pieces) {
     const absl::StatusOr<PieceDigests> digests = PieceDigestsFromHex(each.get<std::string>());

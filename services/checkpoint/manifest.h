@@ -1,5 +1,5 @@
-// manifest.json: what a checkpoint is and what its bytes must be. Written last, so a folder without a whole one is not a
-// checkpoint. Its last line is a checksum of all bytes before that line.
+// manifest.json: what a checkpoint is and what its bytes must be. Written last, so a folder without a whole one is not
+// a checkpoint. Its last line is a checksum of all bytes before that line.
 //
 // Thread-safe: free functions without state.
 #ifndef PENSTOCK_SERVICES_CHECKPOINT_MANIFEST_H_

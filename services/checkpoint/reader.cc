@@ -23,7 +23,8 @@ absl::Status CheckFiles(Blobs& blobs, const std::string& folder, const Manifest&
     const absl::StatusOr<uint64_t> bytes = blobs.Size(path);
     if (absl::IsNotFound(bytes.status())) return Damaged(path, "is missing");
     PENSTOCK_RETURN_IF_ERROR(bytes.status());
-    if (*bytes != file.bytes) return Damaged(path, absl::StrCat("has ", *bytes, " bytes; it was written with ", file.bytes));
+    if (*bytes != file.bytes)
+      return Damaged(path, absl::StrCat("has ", *bytes, " bytes; it was written with ", file.bytes));
   }
   return absl::OkStatus();
 }
@@ -33,15 +34,15 @@ absl::Status CheckLayout(Blobs& blobs, const std::string& folder, const Manifest
                          const CheckpointLayout& layout) {
   const std::string manifest_path = JoinPath(folder, kManifestName);
   if (manifest.files.size() != layout.files().size()) {
-    return Damaged(manifest_path, absl::StrCat("names ", manifest.files.size(), " files; its model needs ",
-                                               layout.files().size()));
+    return Damaged(manifest_path,
+                   absl::StrCat("names ", manifest.files.size(), " files; its model needs ", layout.files().size()));
   }
   for (size_t i = 0; i < layout.files().size(); ++i) {
     const CheckpointFile& file = layout.files()[i];
     if (manifest.files[i].name != file.name || manifest.files[i].bytes != file.bytes) {
-      return Damaged(manifest_path, absl::StrCat("names a file ", manifest.files[i].name, " of ",
-                                                 manifest.files[i].bytes, " bytes; its model needs ", file.name,
-                                                 " of ", file.bytes));
+      return Damaged(manifest_path,
+                     absl::StrCat("names a file ", manifest.files[i].name, " of ", manifest.files[i].bytes,
+                                  " bytes; its model needs ", file.name, " of ", file.bytes));
     }
     const std::string path = JoinPath(folder, file.name);
     std::string header(file.header.size(), '\0');
@@ -86,8 +87,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(Blobs& 
     return Damaged(manifest_path, absl::StrCat("its model can't be: ", table.status().message()));
   }
   if (table->size() != manifest.elements) {
-    return Damaged(manifest_path,
-                   absl::StrCat("has ", manifest.elements, " elements; its model has ", table->size()));
+    return Damaged(manifest_path, absl::StrCat("has ", manifest.elements, " elements; its model has ", table->size()));
   }
   PENSTOCK_ASSIGN_OR_RETURN(CheckpointLayout layout, CheckpointLayout::Create(*table));
   PENSTOCK_RETURN_IF_ERROR(CheckLayout(blobs, path, manifest, layout));
@@ -101,8 +101,8 @@ absl::Status CheckpointReader::ReadRange(StateClass state_class, ElementRange ra
                                               layout_.elements(), " of the model"));
   }
   if (out.size() != static_cast<size_t>(range.size())) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": elements ", range.ToString(), " don't fit a buffer of ",
-                                                   out.size(), " elements"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path_, ": elements ", range.ToString(), " don't fit a buffer of ", out.size(), " elements"));
   }
   std::vector<float> buffer;
   for (const ElementRange& part : SplitAtMultiples(range, kPieceElements)) {
@@ -128,8 +128,8 @@ absl::Status CheckpointReader::ReadPiece(StateClass state_class, int64_t piece, 
   std::string names;
   for (const FileSlice& slice : slices) {
     const std::string& name = layout_.files()[slice.file].name;
-    const std::span<float> part = out.subspan(static_cast<size_t>(slice.range.begin - range.begin),
-                                              static_cast<size_t>(slice.range.size()));
+    const std::span<float> part =
+        out.subspan(static_cast<size_t>(slice.range.begin - range.begin), static_cast<size_t>(slice.range.size()));
     const absl::Status status = blobs_.ReadAt(JoinPath(path_, name), slice.offset, std::as_writable_bytes(part));
     // Open saw the file whole, so it has been cut since.
     if (absl::IsOutOfRange(status)) return absl::DataLossError(status.message());
@@ -137,9 +137,9 @@ absl::Status CheckpointReader::ReadPiece(StateClass state_class, int64_t piece, 
     absl::StrAppend(&names, names.empty() ? "" : " or ", name);
   }
   if (DigestFloats(out) != manifest_.pieces[static_cast<size_t>(piece)][state_class]) {
-    return Damaged(JoinPath(path_, names), absl::StrCat("piece ", piece, " (elements ", range.ToString(), " of ",
-                                                        std::string(StateClassName(state_class)),
-                                                        ") is damaged: its digest is wrong"));
+    return Damaged(JoinPath(path_, names),
+                   absl::StrCat("piece ", piece, " (elements ", range.ToString(), " of ",
+                                std::string(StateClassName(state_class)), ") is damaged: its digest is wrong"));
   }
   return absl::OkStatus();
 }
@@ -158,7 +158,8 @@ absl::StatusOr<Manifest> VerifyCheckpoint(Blobs& blobs, const std::string& path,
       done += out.size_bytes();
       if (done - reported < kProgressBytes && done != total) continue;
       reported = done;
-      if (progress && !progress(done, total)) return absl::CancelledError(absl::StrCat(path, ": not verified to the end"));
+      if (progress && !progress(done, total))
+        return absl::CancelledError(absl::StrCat(path, ": not verified to the end"));
     }
   }
   return reader->manifest();

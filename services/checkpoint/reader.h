@@ -52,8 +52,8 @@ class CheckpointReader {
   const CheckpointLayout layout_;
 };
 
-// Reads the whole checkpoint and checks every piece and the job's digest. `progress` (may be null) is called now and then,
-// on this thread; returning false ends with CANCELLED. Returns the manifest.
+// Reads the whole checkpoint and checks every piece and the job's digest. `progress` (may be null) is called now and
+// then, on this thread; returning false ends with CANCELLED. Returns the manifest.
 using VerifyProgress = std::function<bool(uint64_t bytes_done, uint64_t bytes_total)>;
 absl::StatusOr<Manifest> VerifyCheckpoint(Blobs& blobs, const std::string& path, const VerifyProgress& progress);
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/checkpoint/manifest.h"
+#include "services/jobfile/value_text.h"
 
 namespace penstock {
 namespace {
@@ -11,32 +12,15 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-// A field's value as the job file writes it.
-std::string ValueText(const Message& message, const FieldDescriptor& field) {
-  const google::protobuf::Reflection& reflection = *message.GetReflection();
-  switch (field.cpp_type()) {
-    case FieldDescriptor::CPPTYPE_UINT32:
-      return absl::StrCat(reflection.GetUInt32(message, &field));
-    case FieldDescriptor::CPPTYPE_UINT64:
-      return absl::StrCat(reflection.GetUInt64(message, &field));
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      return absl::StrCat(reflection.GetDouble(message, &field));
-    case FieldDescriptor::CPPTYPE_ENUM:
-      return reflection.GetEnum(message, &field)->name();
-    default:
-      return reflection.GetString(message, &field);
-  }
-}
-
 }  // namespace
 
 std::vector<v1::JobViolation> CheckResume(const Manifest& manifest, const v1::JobSpec& spec) {
   std::vector<v1::JobViolation> violations;
-  const auto check = [&](const std::string& section, const Message& before, const Message& now,
-                         const std::string& name, const std::string& why) {
+  const auto check = [&](const std::string& section, const Message& before, const Message& now, const std::string& name,
+                         const std::string& why) {
     const FieldDescriptor& field = *before.GetDescriptor()->FindFieldByName(name);
-    const std::string then = ValueText(before, field);
-    const std::string is = ValueText(now, field);
+    const std::string then = ScalarText(before, field);
+    const std::string is = ScalarText(now, field);
     if (then == is) return;
     v1::JobViolation& violation = violations.emplace_back();
     violation.set_field(absl::StrCat(section, ".", name));

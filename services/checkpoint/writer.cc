@@ -87,21 +87,19 @@ absl::StatusOr<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Open(Blobs& 
 
 absl::Status CheckpointWriter::WriteRange(StateClass state_class, int64_t begin, std::span<const float> elements) {
   // Written so that no caller's numbers overflow.
-  if (begin < 0 || begin > layout_.elements() ||
-      elements.size() > static_cast<uint64_t>(layout_.elements() - begin)) {
+  if (begin < 0 || begin > layout_.elements() || elements.size() > static_cast<uint64_t>(layout_.elements() - begin)) {
     return absl::OutOfRangeError(absl::StrCat(folder_, ": ", elements.size(), " elements from ", begin,
                                               " on are not within the ", layout_.elements(), " of the model"));
   }
-  PENSTOCK_ASSIGN_OR_RETURN(
-      const std::vector<FileSlice> slices,
-      layout_.Slices(state_class, {begin, begin + static_cast<int64_t>(elements.size())}));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<FileSlice> slices,
+                            layout_.Slices(state_class, {begin, begin + static_cast<int64_t>(elements.size())}));
   for (const FileSlice& slice : slices) {
     {
       std::lock_guard lock(mutex_);
       dirty_.insert(slice.file);
     }
-    const std::span<const float> part = elements.subspan(static_cast<size_t>(slice.range.begin - begin),
-                                                         static_cast<size_t>(slice.range.size()));
+    const std::span<const float> part =
+        elements.subspan(static_cast<size_t>(slice.range.begin - begin), static_cast<size_t>(slice.range.size()));
     PENSTOCK_RETURN_IF_ERROR(
         blobs_.WriteAt(JoinPath(folder_, layout_.files()[slice.file].name), slice.offset, std::as_bytes(part)));
   }
@@ -130,8 +128,8 @@ absl::StatusOr<std::string> FinishCheckpoint(Blobs& blobs, const std::string& pa
   PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(manifest.spec.model()));
   PENSTOCK_ASSIGN_OR_RETURN(const CheckpointLayout layout, CheckpointLayout::Create(table));
   if (manifest.elements != layout.elements()) {
-    return absl::InvalidArgumentError(absl::StrCat(partial, ": the manifest has ", manifest.elements,
-                                                   " elements, its model ", layout.elements()));
+    return absl::InvalidArgumentError(
+        absl::StrCat(partial, ": the manifest has ", manifest.elements, " elements, its model ", layout.elements()));
   }
   PENSTOCK_RETURN_IF_ERROR(CheckSizes(blobs, partial, layout));
   manifest.files.clear();

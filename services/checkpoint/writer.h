@@ -5,9 +5,9 @@
 //   coordinator: FinishCheckpoint(blobs, partial, manifest)            manifest.json, then the rename
 //                ApplyRetention(blobs, "DIR/JOB", keep)                (catalog.h)
 //
-// Until the rename the folder is nobody's checkpoint, so whatever fails in between (RESOURCE_EXHAUSTED: the disk is full)
-// leaves the earlier ones as they were. AbandonCheckpoint takes the folder away; one that a dead run left behind goes when
-// the same step is prepared again.
+// Until the rename the folder is nobody's checkpoint, so whatever fails in between (RESOURCE_EXHAUSTED: the disk is
+// full) leaves the earlier ones as they were. AbandonCheckpoint takes the folder away; one that a dead run left behind
+// goes when the same step is prepared again.
 #ifndef PENSTOCK_SERVICES_CHECKPOINT_WRITER_H_
 #define PENSTOCK_SERVICES_CHECKPOINT_WRITER_H_
 
@@ -43,8 +43,8 @@ class CheckpointWriter {
 
   // Elements [begin, begin + elements.size()) of a class. OUT_OF_RANGE outside the table.
   absl::Status WriteRange(StateClass state_class, int64_t begin, std::span<const float> elements);
-  // Returns when everything written through this writer is on disk. Once it failed it fails for good: the system may have
-  // dropped the bytes, so that asking again would succeed and mean nothing.
+  // Returns when everything written through this writer is on disk. Once it failed it fails for good: the system may
+  // have dropped the bytes, so that asking again would succeed and mean nothing.
   absl::Status Sync();
 
  private:
@@ -62,8 +62,8 @@ class CheckpointWriter {
   absl::Status failure_;
 };
 
-// Fills in the manifest's list of files, checks the files' sizes, writes the manifest and gives the folder its final name,
-// which it returns. A complete checkpoint of the same step is replaced.
+// Fills in the manifest's list of files, checks the files' sizes, writes the manifest and gives the folder its final
+// name, which it returns. A complete checkpoint of the same step is replaced.
 absl::StatusOr<std::string> FinishCheckpoint(Blobs& blobs, const std::string& partial, Manifest manifest);
 
 // Removes a folder that PrepareCheckpoint made; fine when it is gone.

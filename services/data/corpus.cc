@@ -44,8 +44,8 @@ class ByteCorpus final : public Corpus {
 
   absl::Status Read(int64_t begin, std::span<int32_t> out) const override {
     if (begin < 0 || begin > facts_.bytes || out.size() > static_cast<uint64_t>(facts_.bytes - begin)) {
-      return absl::OutOfRangeError(absl::StrCat(path_, ": has ", facts_.bytes, " tokens; wanted ", out.size(),
-                                                " from token ", begin, " on"));
+      return absl::OutOfRangeError(
+          absl::StrCat(path_, ": has ", facts_.bytes, " tokens; wanted ", out.size(), " from token ", begin, " on"));
     }
     std::vector<uint8_t> bytes(out.size());
     const absl::Status read =
@@ -53,9 +53,9 @@ class ByteCorpus final : public Corpus {
     // Asked after the read, so that what was read is known to be the file that was opened.
     PENSTOCK_ASSIGN_OR_RETURN(const FileFacts now, LookAt(file_, path_));
     if (now != facts_) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path_, ": the corpus was changed while it is in use (", facts_.bytes, " bytes when opened, ", now.bytes,
-          " now); a job's corpus must stay as it is until the job has ended"));
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, ": the corpus was changed while it is in use (", facts_.bytes, " bytes when opened, ",
+                       now.bytes, " now); a job's corpus must stay as it is until the job has ended"));
     }
     PENSTOCK_RETURN_IF_ERROR(read);
     for (size_t i = 0; i < bytes.size(); ++i) out[i] = bytes[i];

@@ -22,8 +22,8 @@ class Corpus {
   // Tokens in it, as of Open.
   virtual int64_t size() const = 0;
   virtual const std::string& path() const = 0;
-  // Tokens [begin, begin + out.size()). OUT_OF_RANGE outside the corpus; FAILED_PRECONDITION when the file isn't the one
-  // that was opened any more (its size or time of change differ).
+  // Tokens [begin, begin + out.size()). OUT_OF_RANGE outside the corpus; FAILED_PRECONDITION when the file isn't the
+  // one that was opened any more (its size or time of change differ).
   virtual absl::Status Read(int64_t begin, std::span<int32_t> out) const = 0;
 };
 

@@ -29,7 +29,8 @@ struct CorpusInspection {
   CorpusFacts facts;
 };
 
-// Reads the whole corpus. `spec` has its defaults filled in and its own rules checked (CheckJob), and data.path resolved.
+// Reads the whole corpus. `spec` has its defaults filled in and its own rules checked (CheckJob), and data.path
+// resolved.
 CorpusInspection InspectCorpus(const v1::JobSpec& spec);
 
 }  // namespace penstock

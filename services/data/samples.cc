@@ -18,7 +18,8 @@ int64_t Windows(int64_t tokens, uint32_t seq_length) {
 
 CorpusSplit SplitCorpus(int64_t tokens, double validation_ratio, uint32_t seq_length) {
   CorpusSplit split;
-  // One rounding and a floor: the same on every machine. Clamped, since a ratio that isn't a number must not get through.
+  // One rounding and a floor: the same on every machine. Clamped, since a ratio that isn't a number must not get
+  // through.
   const double held_out = static_cast<double>(tokens) * validation_ratio;
   split.validation_tokens = held_out > 0 ? std::min(tokens, static_cast<int64_t>(std::min(held_out, 0x1p62))) : 0;
   split.training_tokens = tokens - split.validation_tokens;

@@ -1,9 +1,10 @@
-// A job's samples: windows of L+1 tokens (L inputs and, shifted by one, L targets), L = seq_length, with stride L, so that
-// every token but the first is a target once in a pass. The last validation_ratio of the corpus is held out: its windows
-// are the validation samples, in order.
+// A job's samples: windows of L+1 tokens (L inputs and, shifted by one, L targets), L = seq_length, with stride L, so
+// that every token but the first is a target once in a pass. The last validation_ratio of the corpus is held out: its
+// windows are the validation samples, in order.
 //
-// Which window sample i of the job is depends on (seed, i) alone: pass i / n goes through all n windows in a permutation of
-// its own. So no window is left out or repeated within a pass, and no mesh, recovery or resume changes the order.
+// Which window sample i of the job is depends on (seed, i) alone: pass i / n goes through all n windows in a
+// permutation of its own. So no window is left out or repeated within a pass, and no mesh, recovery or resume changes
+// the order.
 //
 //   PENSTOCK_ASSIGN_OR_RETURN(Samples samples, Samples::Open(spec));
 //   PENSTOCK_RETURN_IF_ERROR(samples.ReadTraining(index, tokens));   // tokens: (L + 1)

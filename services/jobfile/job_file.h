@@ -1,5 +1,5 @@
-// The job file: YAML (JSON is YAML, too) read into v1::JobSpec field by field, by protobuf reflection, so that a new field
-// of the schema needs no code here. Everything that is wrong is said at once, each with file and line:
+// The job file: YAML (JSON is YAML, too) read into v1::JobSpec field by field, by protobuf reflection, so that a new
+// field of the schema needs no code here. Everything that is wrong is said at once, each with file and line:
 //
 //   job.yaml:3: model.head: there is no such field; did you mean `heads`?
 //
@@ -21,25 +21,31 @@
 
 namespace penstock {
 
-// Limits on what is read; any real job file is far below.
-inline constexpr size_t kJobFileBytesMax = 1 << 20;
-inline constexpr size_t kJobFileNodesMax = 10'000;
-inline constexpr int kJobFileDepthMax = 32;
+// Any real job file is far below. (yaml_tree.h limits what is in it.)
+inline constexpr size_t kJobFileBytesMax = 256 << 10;
+
+// Where a field was written.
+struct FieldPosition {
+  // Of the job file, from 1; 0 for an override.
+  int line = 0;
+  // "model.heads" for --set model.heads=8; empty for a field of the file.
+  std::string override_path;
+};
 
 struct JobFile {
   // With the defaults filled in.
   v1::JobSpec spec;
   // As it was named; "-" is standard input.
   std::string path;
-  // Where each field is that was written: "model.heads" -> "job.yaml:3", or "--set model.heads".
-  std::map<std::string, std::string> positions;
+  // Of each field that was written, by its path: "model.heads".
+  std::map<std::string, FieldPosition> positions;
 
-  // Where a field is, or its nearest parent that was written, or the file.
+  // "job.yaml:3" or "--set model.heads": where the field is, or its nearest parent that was written, or just the file.
   std::string PositionOf(const std::string& field) const;
 };
 
-// Parses `text`, then applies `overrides` ("model.heads=8"), each later one over the earlier, then fills in the defaults.
-// INVALID_ARGUMENT with one line "POSITION: FIELD: what is wrong; what would be right" for each error.
+// Parses `text`, then applies `overrides` ("model.heads=8"), each later one over the earlier, then fills in the
+// defaults. INVALID_ARGUMENT with one line "POSITION: FIELD: what is wrong; what would be right" for each error.
 absl::StatusOr<JobFile> ParseJobFile(std::string_view text, const std::string& path,
                                      std::span<const std::string> overrides);
 // Reads the file first ("-": standard input).
@@ -50,8 +56,8 @@ absl::Status ExplainViolations(const JobFile& file, std::span<const v1::JobViola
 // The rules of core/plan/job_rules.h over the file's job.
 absl::Status CheckJobFile(const JobFile& file);
 
-// Makes data.path, checkpoint.directory and checkpoint.resume_path absolute, from `folder` on: for a local cluster, where
-// relative paths start at the job file's own folder.
+// Makes data.path, checkpoint.directory and checkpoint.resume_path absolute, from `folder` on: for a local cluster,
+// where relative paths start at the job file's own folder.
 void ResolvePaths(v1::JobSpec* spec, const std::string& folder);
 // The folder of a job file, absolute; the working folder for "-".
 absl::StatusOr<std::string> FolderOf(const std::string& path);

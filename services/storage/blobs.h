@@ -1,10 +1,10 @@
 // Files by path, behind one interface: the local disk, and a fake in memory for tests (fake_blobs.h).
 //
 // Thread-safe: calls may come from any thread. Two writes to one range at the same time leave either one's bytes.
-// Every error names the path. NOT_FOUND: no such file or folder. RESOURCE_EXHAUSTED: the disk or the quota is full (with
-// the number of bytes that were wanted). PERMISSION_DENIED: not allowed, or a read-only file system. ALREADY_EXISTS,
-// FAILED_PRECONDITION: a folder where a file is expected, or the other way round. OUT_OF_RANGE: a read past the file's
-// end. DATA_LOSS: the disk failed to read, or to keep what was written.
+// Every error names the path. NOT_FOUND: no such file or folder. RESOURCE_EXHAUSTED: the disk or the quota is full
+// (with the number of bytes that were wanted). PERMISSION_DENIED: not allowed, or a read-only file system.
+// ALREADY_EXISTS, FAILED_PRECONDITION: a folder where a file is expected, or the other way round. OUT_OF_RANGE: a read
+// past the file's end. DATA_LOSS: the disk failed to read, or to keep what was written.
 #ifndef PENSTOCK_SERVICES_STORAGE_BLOBS_H_
 #define PENSTOCK_SERVICES_STORAGE_BLOBS_H_
 

@@ -28,9 +28,9 @@ class FakeBlobs final : public Blobs {
   absl::Status WriteAtomic(const std::string& path, std::string_view data) override;
   absl::Status Sync(const std::string& path) override;
 
-  // From now on only `bytes` more can be written (WriteAt, WriteAtomic), then the disk is full. A write that doesn't fit
-  // leaves the part that fits, as a real one does. With `reserve` CreateSized counts against it, too; without, it is a
-  // file system that can't reserve, where the full disk shows in the middle.
+  // From now on only `bytes` more can be written (WriteAt, WriteAtomic), then the disk is full. A write that doesn't
+  // fit leaves the part that fits, as a real one does. With `reserve` CreateSized counts against it, too; without, it
+  // is a file system that can't reserve, where the full disk shows in the middle.
   void FillDiskAfter(uint64_t bytes, bool reserve = false);
   void FreeDisk();
   // Reads that touch this byte of the file fail with DATA_LOSS.

@@ -58,8 +58,8 @@ bool OffsetFits(uint64_t offset, size_t bytes) {
 }  // namespace
 
 absl::Status SystemError(int error_number, const std::string& action, const std::string& path) {
-  return absl::Status(CodeOf(error_number), absl::StrCat(path, ": can't ", action, ": ",
-                                                         std::generic_category().message(error_number)));
+  return absl::Status(CodeOf(error_number),
+                      absl::StrCat(path, ": can't ", action, ": ", std::generic_category().message(error_number)));
 }
 
 absl::StatusOr<FileDescriptor> FileDescriptor::Open(const std::string& path, int flags, const std::string& action) {
@@ -89,8 +89,8 @@ absl::Status FileDescriptor::Close(const std::string& path) {
 absl::Status WriteFully(const FileDescriptor& file, const std::string& path, uint64_t offset,
                         std::span<const std::byte> data) {
   if (!OffsetFits(offset, data.size())) {
-    return absl::OutOfRangeError(absl::StrCat(path, ": can't write ", data.size(), " bytes at offset ", offset,
-                                              ": no file is that large"));
+    return absl::OutOfRangeError(
+        absl::StrCat(path, ": can't write ", data.size(), " bytes at offset ", offset, ": no file is that large"));
   }
   size_t done = 0;
   while (done < data.size()) {
@@ -99,7 +99,8 @@ absl::Status WriteFully(const FileDescriptor& file, const std::string& path, uin
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {
       return SystemError(written == 0 ? EIO : errno,
-                         absl::StrCat("write ", data.size(), " bytes at offset ", offset, " (", done, " written)"), path);
+                         absl::StrCat("write ", data.size(), " bytes at offset ", offset, " (", done, " written)"),
+                         path);
     }
     done += static_cast<size_t>(written);
   }
@@ -108,8 +109,8 @@ absl::Status WriteFully(const FileDescriptor& file, const std::string& path, uin
 
 absl::Status ReadFully(const FileDescriptor& file, const std::string& path, uint64_t offset, std::span<std::byte> out) {
   if (!OffsetFits(offset, out.size())) {
-    return absl::OutOfRangeError(absl::StrCat(path, ": can't read ", out.size(), " bytes at offset ", offset,
-                                              ": no file is that large"));
+    return absl::OutOfRangeError(
+        absl::StrCat(path, ": can't read ", out.size(), " bytes at offset ", offset, ": no file is that large"));
   }
   size_t done = 0;
   while (done < out.size()) {
@@ -118,8 +119,8 @@ absl::Status ReadFully(const FileDescriptor& file, const std::string& path, uint
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return SystemError(errno, absl::StrCat("read ", out.size(), " bytes at offset ", offset), path);
     if (got == 0) {
-      return absl::OutOfRangeError(absl::StrCat(path, ": ends at byte ", offset + done, "; wanted ", out.size(),
-                                                " bytes from offset ", offset));
+      return absl::OutOfRangeError(
+          absl::StrCat(path, ": ends at byte ", offset + done, "; wanted ", out.size(), " bytes from offset ", offset));
     }
     done += static_cast<size_t>(got);
   }

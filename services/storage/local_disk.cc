@@ -122,8 +122,8 @@ class Disk final : public Blobs {
     return status;
   }
 
-  // Linux keeps a write-back error until somebody has heard of it, so a descriptor that is opened now still hears of what
-  // went wrong with bytes that another one wrote.
+  // Linux keeps a write-back error until somebody has heard of it, so a descriptor that is opened now still hears of
+  // what went wrong with bytes that another one wrote.
   absl::Status Sync(const std::string& path) override {
     PENSTOCK_ASSIGN_OR_RETURN(FileDescriptor file, FileDescriptor::Open(path, O_RDONLY, "open it"));
     return SyncFully(file, path);

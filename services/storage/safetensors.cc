@@ -93,9 +93,9 @@ absl::StatusOr<std::string> FormatSafetensorsHeader(const std::vector<Safetensor
       }
       // push_back rather than operator[]: an ordered_json looks its keys up one by one.
       header.get_ref<nlohmann::ordered_json::object_t&>().push_back(
-          {tensor.name, nlohmann::ordered_json{{"dtype", std::string(DtypeName(tensor.dtype))},
-                                               {"shape", tensor.shape},
-                                               {"data_offsets", {at, end}}}});
+          {tensor.name,
+           nlohmann::ordered_json{
+               {"dtype", std::string(DtypeName(tensor.dtype))}, {"shape", tensor.shape}, {"data_offsets", {at, end}}}});
       at = end;
     }
     text = header.dump();

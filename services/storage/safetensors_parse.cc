@@ -53,7 +53,8 @@ class HeaderSax final : public nlohmann::json_sax<nlohmann::json> {
 
   bool number_unsigned(number_unsigned_t value) override {
     if (state_ == State::kShapeItems) {
-      if (shape_.size() == kSafetensorsAxesMax) return Fail(absl::StrCat("has more than ", kSafetensorsAxesMax, " axes"));
+      if (shape_.size() == kSafetensorsAxesMax)
+        return Fail(absl::StrCat("has more than ", kSafetensorsAxesMax, " axes"));
       shape_.push_back(value);
       return true;
     }
@@ -249,7 +250,8 @@ absl::Status CheckOffsets(const std::vector<SafetensorsEntry>& entries, uint64_t
   for (const SafetensorsEntry& entry : entries) {
     const std::string who = absl::StrCat("entry ", Shown(entry.name), " ");
     const std::string offsets = absl::StrCat("data_offsets [", entry.begin, ", ", entry.end, "]");
-    if (entry.begin > entry.end) return absl::InvalidArgumentError(absl::StrCat(who, "ends before it begins: ", offsets));
+    if (entry.begin > entry.end)
+      return absl::InvalidArgumentError(absl::StrCat(who, "ends before it begins: ", offsets));
     if (entry.end > data_bytes) {
       return absl::InvalidArgumentError(
           absl::StrCat(who, "has ", offsets, ", past the end of the file's ", data_bytes, " bytes of data"));
@@ -257,15 +259,15 @@ absl::Status CheckOffsets(const std::vector<SafetensorsEntry>& entries, uint64_t
     const std::optional<uint64_t> bytes = BytesByShape(entry);
     if (!bytes.has_value()) return absl::InvalidArgumentError(absl::StrCat(who, "has a shape whose size overflows"));
     if (*bytes != entry.end - entry.begin) {
-      return absl::InvalidArgumentError(absl::StrCat(who, "has ", entry.end - entry.begin,
-                                                     " bytes, but its shape and dtype need ", *bytes));
+      return absl::InvalidArgumentError(
+          absl::StrCat(who, "has ", entry.end - entry.begin, " bytes, but its shape and dtype need ", *bytes));
     }
     if (entry.begin < at) {
       return absl::InvalidArgumentError(absl::StrCat(who, "overlaps entry ", Shown(before->name), ": ", offsets));
     }
     if (entry.begin > at) {
-      return absl::InvalidArgumentError(absl::StrCat("bytes [", at, ", ", entry.begin, ") before entry ",
-                                                     Shown(entry.name), " belong to no tensor"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("bytes [", at, ", ", entry.begin, ") before entry ", Shown(entry.name), " belong to no tensor"));
     }
     at = entry.end;
     before = &entry;
@@ -291,8 +293,9 @@ absl::StatusOr<uint64_t> SafetensorsHeaderBytes(std::span<const std::byte, 8> le
                                                    " are allowed; is it a safetensors file?"));
   }
   if (header_bytes > file_bytes - sizeof(header_bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat("claims a header of ", header_bytes, " bytes, but the file has only ",
-                                                   file_bytes, "; it is cut, or isn't a safetensors file"));
+    return absl::InvalidArgumentError(absl::StrCat("claims a header of ", header_bytes,
+                                                   " bytes, but the file has only ", file_bytes,
+                                                   "; it is cut, or isn't a safetensors file"));
   }
   return header_bytes;
 }
