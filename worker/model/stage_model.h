@@ -51,13 +51,13 @@ struct StageOptions {
 
 struct ForwardArgs {
   // First stage: (B, T).
-  std::span<const int32_t> tokens;
+  std::span<const int32_t> tokens = {};
   // Last stage: (B, T), the token after each one; kIgnoredTarget (-1) counts for nothing.
-  std::span<const int32_t> targets;
+  std::span<const int32_t> targets = {};
   // Other stages than the first: (B, T, C). May be InputBuffer(slot), which saves a copy.
-  std::span<const float> input;
+  std::span<const float> input = {};
   // Other stages than the last: (B, T, C), written.
-  std::span<float> output;
+  std::span<float> output = {};
   // False in validation: no gradient is touched and the slot is free again when the call returns.
   bool training = true;
 };

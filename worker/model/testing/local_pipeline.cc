@@ -1,0 +1,118 @@
+#include "worker/model/testing/local_pipeline.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/status_macros.h"
+
+namespace penstock {
+
+absl::StatusOr<std::unique_ptr<LocalPipeline>> LocalPipeline::Create(const v1::ModelSpec& spec,
+                                                                     const ParameterTable& table,
+                                                                     const Options& options, Backend* backend) {
+  std::unique_ptr<LocalPipeline> pipeline(new LocalPipeline(table, options));
+  for (const BlockRange& blocks : options.stages) {
+    MemoryPlan plan;
+    Stage stage;
+    PENSTOCK_ASSIGN_OR_RETURN(
+        stage.model,
+        CreateStageModel(spec, table,
+                         {.blocks = blocks, .micro_batch_size = options.micro_batch_size, .slots = options.slots},
+                         backend, &plan));
+    PENSTOCK_ASSIGN_OR_RETURN(Arena arena, Arena::Allocate(plan, backend));
+    stage.arena = std::make_unique<Arena>(std::move(arena));
+    stage.model->Bind(*stage.arena);
+    pipeline->stages_.push_back(std::move(stage));
+  }
+  return pipeline;
+}
+
+void LocalPipeline::SetWeights(std::span<const float> weights) {
+  for (Stage& stage : stages_) {
+    for (const ElementRange& range : {stage.model->parameters().untied, stage.model->parameters().tied}) {
+      const auto from = weights.subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.size()));
+      std::copy(from.begin(), from.end(), stage.model->Weights(range).begin());
+    }
+  }
+}
+
+absl::StatusOr<LossSum> LocalPipeline::ForwardAll(int slot, std::span<const int32_t> tokens,
+                                                  std::span<const int32_t> targets, bool training) {
+  std::vector<float> boundary;
+  LossSum loss;
+  for (Stage& stage : stages_) {
+    const bool first = stage.model->parameters().first;
+    const bool last = stage.model->parameters().last;
+    std::vector<float> output(last ? 0 : static_cast<size_t>(stage.model->boundary_elements()));
+    ForwardArgs args;
+    if (first) args.tokens = tokens;
+    if (last) args.targets = targets;
+    args.input = boundary;
+    args.output = output;
+    args.training = training;
+    PENSTOCK_ASSIGN_OR_RETURN(loss, stage.model->Forward(slot, args));
+    boundary = std::move(output);
+  }
+  return loss;
+}
+
+absl::Status LocalPipeline::BackwardAll(int slot) {
+  std::vector<float> boundary;
+  for (size_t i = stages_.size(); i-- > 0;) {
+    StageModel& model = *stages_[i].model;
+    std::vector<float> grad_input(model.parameters().first ? 0 : static_cast<size_t>(model.boundary_elements()));
+    PENSTOCK_RETURN_IF_ERROR(model.Backward(slot, boundary, grad_input));
+    boundary = std::move(grad_input);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LocalPipeline::StepResult> LocalPipeline::Step(std::span<const int32_t> tokens,
+                                                              std::span<const int32_t> targets) {
+  for (Stage& stage : stages_) stage.model->ZeroGradients();
+  const size_t size = static_cast<size_t>(stages_.front().model->tokens_per_micro_batch());
+  const int micro_batches = static_cast<int>(tokens.size() / size);
+  PENSTOCK_CHECK(tokens.size() % size == 0 && targets.size() == tokens.size());
+  StepResult result;
+  for (int i = 0; i < micro_batches + options_.slots - 1; ++i) {
+    if (i < micro_batches) {
+      const size_t at = static_cast<size_t>(i) * size;
+      PENSTOCK_ASSIGN_OR_RETURN(const LossSum loss, ForwardAll(i % options_.slots, tokens.subspan(at, size),
+                                                               targets.subspan(at, size), true));
+      result.loss.loss += loss.loss;
+      result.loss.target_count += loss.target_count;
+    }
+    const int done = i - (options_.slots - 1);
+    if (done >= 0) PENSTOCK_RETURN_IF_ERROR(BackwardAll(done % options_.slots));
+  }
+  result.gradients = Gradients();
+  return result;
+}
+
+absl::StatusOr<LossSum> LocalPipeline::Evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
+  const size_t size = static_cast<size_t>(stages_.front().model->tokens_per_micro_batch());
+  LossSum sum;
+  for (size_t at = 0; at < tokens.size(); at += size) {
+    PENSTOCK_ASSIGN_OR_RETURN(const LossSum loss,
+                              ForwardAll(0, tokens.subspan(at, size), targets.subspan(at, size), false));
+    sum.loss += loss.loss;
+    sum.target_count += loss.target_count;
+  }
+  return sum;
+}
+
+std::vector<float> LocalPipeline::Gradients() const {
+  std::vector<float> gradients(static_cast<size_t>(table_.size()), 0.0F);
+  for (const Stage& stage : stages_) {
+    const ElementRange untied = stage.model->parameters().untied;
+    const auto from = stage.model->Gradients(untied);
+    std::copy(from.begin(), from.end(), gradients.begin() + untied.begin);
+  }
+  const ElementRange tied = table_.tied()->range();
+  const auto embedding = stages_.front().model->TiedGradients(TiedUse::kEmbedding, tied);
+  const auto head = stages_.back().model->TiedGradients(TiedUse::kHead, tied);
+  for (size_t i = 0; i < embedding.size(); ++i) gradients[static_cast<size_t>(tied.begin) + i] = embedding[i] + head[i];
+  return gradients;
+}
+
+}  // namespace penstock
