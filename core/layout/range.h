@@ -21,9 +21,7 @@ struct ElementRange {
   bool empty() const { return end <= begin; }
   bool Contains(int64_t element) const { return element >= begin && element < end; }
   // An empty range is inside of every range.
-  bool Contains(const ElementRange& other) const {
-    return other.empty() || (other.begin >= begin && other.end <= end);
-  }
+  bool Contains(const ElementRange& other) const { return other.empty() || (other.begin >= begin && other.end <= end); }
   // "[0, 65536)".
   std::string ToString() const;
 

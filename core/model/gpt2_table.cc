@@ -25,8 +25,8 @@ double LayerForwardFlops(const Sizes& s) {
 // Inputs of both norms, both norms' outputs, fused QKV, attention's output (8 T C); both sides of GELU; probabilities;
 // mean and reciprocal deviation of both norms.
 int64_t LayerActivationBytes(const Sizes& s) {
-  return 4 * (8 * s.positions * s.hidden + 2 * s.positions * s.mlp + s.heads * s.positions * s.positions +
-              4 * s.positions);
+  return 4 *
+         (8 * s.positions * s.hidden + 2 * s.positions * s.mlp + s.heads * s.positions * s.positions + 4 * s.positions);
 }
 
 void AddEmbedding(const Sizes& s, double init_std, TableBuilder* builder) {

@@ -3,8 +3,8 @@
 // The worker allocates from it, the stage partitioner costs by it, the parameter service shards by it and a checkpoint
 // names its tensors by it. The elements of all parameters, one parameter after the other in table order and without
 // padding, are the canonical space of a job: element 0 is the first weight of the first parameter. A parameter is
-// stored with its split axis outermost (fused QKV as [heads, 3, head_dim, hidden]), so that a tensor shard of any degree
-// is one range of it.
+// stored with its split axis outermost (fused QKV as [heads, 3, head_dim, hidden]), so that a tensor shard of any
+// degree is one range of it.
 //
 // Immutable after Create, so safe to read from any thread. Copyable (a copy copies the lists).
 #ifndef PENSTOCK_CORE_MODEL_PARAMETER_TABLE_H_

@@ -14,7 +14,8 @@ bool Interval::Contains(double value) const {
 }
 
 std::string Interval::ToString() const {
-  return absl::StrFormat("%s %g and %s %g", low_open ? "above" : "at least", low, high_open ? "below" : "at most", high);
+  return absl::StrFormat("%s %g and %s %g", low_open ? "above" : "at least", low, high_open ? "below" : "at most",
+                         high);
 }
 
 void Violations::Add(std::string_view field, std::string message) {

@@ -99,7 +99,8 @@ TEST(AdamWTest, SameBitsForExtremeValues) {
   const float denormal = std::numeric_limits<float>::denorm_min();
   const float tiny = std::numeric_limits<float>::min();
   const float huge = std::numeric_limits<float>::max();
-  const std::vector<float> extremes = {0.0f, -0.0f, denormal, -denormal, tiny, tiny / 3, 1e-20f, 1.0f, 1e19f, huge, inf};
+  const std::vector<float> extremes = {0.0f,   -0.0f, denormal, -denormal, tiny, tiny / 3,
+                                       1e-20f, 1.0f,  1e19f,    huge,      inf};
   State state;
   for (const float g : extremes) {
     for (const float m : extremes) {

@@ -17,8 +17,8 @@ namespace penstock {
 // Gives every field that is missing its default. Idempotent. Each default and its reason stands in job_defaults.cc.
 void FillDefaults(v1::JobSpec* spec);
 
-// Everything that is out of range or impossible in combination, with the field's path ("model.heads"), what is wrong and
-// what would be right; empty for a sound job. Expects defaults to be filled in. Sound sizes can't overflow 64-bit
+// Everything that is out of range or impossible in combination, with the field's path ("model.heads"), what is wrong
+// and what would be right; empty for a sound job. Expects defaults to be filled in. Sound sizes can't overflow 64-bit
 // arithmetic anywhere. Doesn't look at files; the corpus is checked by services/data.
 std::vector<v1::JobViolation> CheckJob(const v1::JobSpec& spec);
 

@@ -17,8 +17,8 @@ namespace penstock {
 // INVALID_ARGUMENT unless 1 <= parts <= costs.size() and costs are finite and not negative.
 absl::StatusOr<std::vector<int>> PartitionCosts(std::span<const double> costs, int parts);
 
-// The blocks of each stage, by FLOPs of forward and backward. The embedding is always on the first stage and the head on
-// the last, and each stage has at least one layer: `stages` is at most the number of layers, else INVALID_ARGUMENT.
+// The blocks of each stage, by FLOPs of forward and backward. The embedding is always on the first stage and the head
+// on the last, and each stage has at least one layer: `stages` is at most the number of layers, else INVALID_ARGUMENT.
 absl::StatusOr<std::vector<BlockRange>> PartitionStages(const ParameterTable& table, int stages);
 
 }  // namespace penstock

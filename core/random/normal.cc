@@ -25,8 +25,8 @@ constexpr size_t kBatchNormals = 4 * kBatchBlocks;
   constexpr int32_t kSqrtHalfBits = 0x3f3504f3;
   const int32_t bits = std::bit_cast<int32_t>(x);
   const int32_t exponent = (bits - kSqrtHalfBits) >> 23;
-  const float f = std::bit_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(bits) -
-                                                            (static_cast<uint32_t>(exponent) << 23))) -
+  const float f = std::bit_cast<float>(
+                      static_cast<int32_t>(static_cast<uint32_t>(bits) - (static_cast<uint32_t>(exponent) << 23))) -
                   1.0f;
   // log(1 + f) = f - f^2 / 2 + f^3 p(f).
   float p = 0.0697161183f;

@@ -23,8 +23,8 @@ bool IsCost(double value) { return value >= 0 && std::isfinite(value); }
 
 absl::Status CheckInput(const Schedule& schedule, const SimulationInput& input) {
   if (schedule.empty() || input.stages.size() != schedule.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("costs are given for ", input.stages.size(),
-                                                   " stages; the schedule has ", schedule.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("costs are given for ", input.stages.size(), " stages; the schedule has ", schedule.size()));
   }
   if (!IsCost(input.link_latency_seconds) || !IsCost(input.link_bytes_per_second)) {
     return absl::InvalidArgumentError("link latency and bandwidth must be finite and not negative");
@@ -40,8 +40,7 @@ absl::Status CheckInput(const Schedule& schedule, const SimulationInput& input) 
         return absl::InvalidArgumentError(absl::StrCat("stage ", stage, ": costs must be finite and not negative"));
       }
     }
-    if (!input.host_cores.empty() &&
-        (costs.host < 0 || static_cast<size_t>(costs.host) >= input.host_cores.size())) {
+    if (!input.host_cores.empty() && (costs.host < 0 || static_cast<size_t>(costs.host) >= input.host_cores.size())) {
       return absl::InvalidArgumentError(
           absl::StrCat("stage ", stage, ": host ", costs.host, " must be in [0, ", input.host_cores.size(), ")"));
     }

@@ -15,7 +15,8 @@ SimulationInput Equal(int stages, double forward, double backward) {
   return input;
 }
 
-// GPipe and 1F1B with equal stages: m ideal slots, and p - 1 more to fill and drain the pipeline (Narayanan et al. 2021).
+// GPipe and 1F1B with equal stages: m ideal slots, and p - 1 more to fill and drain the pipeline (Narayanan et al.
+// 2021).
 TEST(SimulatorTest, BubbleOfEqualStages) {
   for (const ScheduleKind kind : {ScheduleKind::kGpipe, ScheduleKind::k1F1B}) {
     for (int stages = 1; stages <= 8; ++stages) {

@@ -154,9 +154,9 @@ class StageChecker {
   std::set<Key> done_;
 };
 
-// Runs the lists against each other until they end or nobody can go on. `rendezvous`: a send ends only together with its
-// receive. Otherwise it ends at once, and messages of one kind between two stages arrive in the order they were sent.
-// Either way the outcome doesn't depend on who goes first: a stage that can go on stays able to.
+// Runs the lists against each other until they end or nobody can go on. `rendezvous`: a send ends only together with
+// its receive. Otherwise it ends at once, and messages of one kind between two stages arrive in the order they were
+// sent. Either way the outcome doesn't depend on who goes first: a stage that can go on stays able to.
 absl::Status CheckDeadlock(const Schedule& schedule, bool rendezvous) {
   std::vector<size_t> next(schedule.size(), 0);
   // Sent and not yet received: (from, to, is activation) -> micro-batches in order.
@@ -208,8 +208,9 @@ absl::Status CheckDeadlock(const Schedule& schedule, bool rendezvous) {
       absl::StrAppend(&others, others.empty() ? "; stage " : ", stage ", other, " waits at instruction ", next[other],
                       " (", schedule[other][next[other]].ToString(), ")");
     }
-    return Wrong(stage, next[stage], schedule[stage][next[stage]],
-                 absl::StrCat("deadlock with sends that ", rendezvous ? "wait for their receiver" : "never wait", others));
+    return Wrong(
+        stage, next[stage], schedule[stage][next[stage]],
+        absl::StrCat("deadlock with sends that ", rendezvous ? "wait for their receiver" : "never wait", others));
   }
   return absl::OkStatus();
 }

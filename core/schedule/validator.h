@@ -18,7 +18,8 @@ struct ScheduleLimits {
 
 // OK when the schedule is
 // 1. complete: each stage has each micro-batch's forward pass, backward pass and the sends and receives that its place
-//    in the pipeline asks for exactly once, with the right peer, and one ReduceGradients and one OptimizerStep at the end;
+//    in the pipeline asks for exactly once, with the right peer, and one ReduceGradients and one OptimizerStep at the
+//    end;
 // 2. in order: receive before forward before send, backward after forward and after the gradient's arrival, backward
 //    passes in micro-batch order;
 // 3. free of deadlock, both with sends that wait for their receiver (rendezvous) and with sends that never wait;

@@ -16,7 +16,9 @@ namespace {
 
 constexpr std::array kTraining = {ScheduleKind::kGpipe, ScheduleKind::k1F1B};
 
-std::string Message(const absl::Status& status) { return std::string(status.message().data(), status.message().size()); }
+std::string Message(const absl::Status& status) {
+  return std::string(status.message().data(), status.message().size());
+}
 
 // An oracle of its own, for lists that hold the right instructions in some order: plays the stages by brute force with
 // sends that wait for their receiver, and checks what each pass needs from what really arrived.
@@ -172,9 +174,10 @@ TEST(ValidatorTest, FindsTheDeadlockOfSendsThatWait) {
   ASSERT_NE(recv, schedule[1].end());
   std::iter_swap(recv, recv + 1);
   const absl::Status status = ValidateSchedule(schedule, 3);
-  EXPECT_EQ(Message(status),
-            "stage 0, instruction 3 (SendActivation mb 1 to stage 1): deadlock with sends that wait for their receiver; "
-            "stage 1 waits at instruction 3 (SendGradient mb 0 to stage 0)");
+  EXPECT_EQ(
+      Message(status),
+      "stage 0, instruction 3 (SendActivation mb 1 to stage 1): deadlock with sends that wait for their receiver; "
+      "stage 1 waits at instruction 3 (SendGradient mb 0 to stage 0)");
 }
 
 TEST(ValidatorTest, NamesStageInstructionAndReason) {

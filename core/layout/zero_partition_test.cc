@@ -1,0 +1,122 @@
+#include "core/layout/zero_partition.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "core/plan/partition.h"
+#include "gtest/gtest.h"
+#include "protos/penstock/v1/job.pb.h"
+
+namespace penstock {
+namespace {
+
+ParameterTable RandomTable(std::mt19937* generator) {
+  v1::ModelSpec model;
+  model.set_family(v1::ModelSpec::FAMILY_GPT2);
+  model.set_layers(1 + (*generator)() % 6);
+  model.set_heads(1 + (*generator)() % 4);
+  model.set_hidden(model.heads() * (1 + (*generator)() % 9));
+  model.set_seq_length(1 + (*generator)() % 30);
+  model.set_vocab_size(1 + (*generator)() % 300);
+  model.set_mlp_hidden(1 + (*generator)() % 60);
+  model.set_init_std(0.02);
+  model.set_layer_norm_epsilon(1e-5);
+  return *ParameterTable::Create(model);
+}
+
+// Over random models and meshes: every element of the space is owned by exactly one data rank of exactly one stage, but
+// for the tied ones, which two stages own in the same way.
+TEST(ZeroPartitionTest, OwnedRangesPartitionTheSpace) {
+  std::mt19937 generator(3);
+  for (int round = 0; round < 200; ++round) {
+    const ParameterTable table = RandomTable(&generator);
+    const int layers = static_cast<int>(table.blocks().size()) - 2;
+    const int stages = 1 + static_cast<int>(generator() % static_cast<unsigned>(layers));
+    const int data_degree = 1 + static_cast<int>(generator() % 7);
+    const int zero_stage = static_cast<int>(generator() % 2);
+    std::vector<int> owners(static_cast<size_t>(table.size()), 0);
+    std::vector<std::vector<ElementRange>> tied_of_stage;
+    const std::vector<BlockRange> ranges = *PartitionStages(table, stages);
+    for (const BlockRange& blocks : ranges) {
+      const StageParameters stage = *ParametersOfStage(table, blocks);
+      int64_t owned = 0;
+      std::vector<ElementRange> tied;
+      for (int data_rank = 0; data_rank < data_degree; ++data_rank) {
+        const OwnedRanges mine = *OwnedBy(stage, zero_stage, data_degree, data_rank);
+        owned += mine.size();
+        tied.push_back(mine.tied);
+        for (const ElementRange& range : {mine.untied, mine.tied}) {
+          for (int64_t i = range.begin; i < range.end; ++i) ++owners[static_cast<size_t>(i)];
+        }
+        if (zero_stage == 0) {
+          EXPECT_EQ(mine.size(), data_rank == 0 ? stage.size() : 0);
+        }
+        if (zero_stage == 1) {
+          // Equal parts, but for the alignment at both ends.
+          EXPECT_NEAR(static_cast<double>(mine.untied.size()), static_cast<double>(stage.untied.size()) / data_degree,
+                      kPartitionAlignment);
+          const int64_t begin = mine.untied.begin;
+          if (!mine.untied.empty() && begin != stage.untied.begin) {
+            EXPECT_EQ(begin % kPartitionAlignment, 0);
+          }
+        }
+      }
+      EXPECT_EQ(owned, stage.size());
+      if (!stage.tied.empty()) tied_of_stage.push_back(tied);
+    }
+    const Parameter* tied = table.tied();
+    ASSERT_NE(tied, nullptr);
+    ASSERT_EQ(tied_of_stage.size(), stages == 1 ? 1u : 2u);
+    EXPECT_EQ(tied_of_stage.front(), tied_of_stage.back());
+    for (int64_t i = 0; i < table.size(); ++i) {
+      ASSERT_EQ(owners[static_cast<size_t>(i)], tied->range().Contains(i) && stages > 1 ? 2 : 1) << i;
+    }
+  }
+}
+
+TEST(ZeroPartitionTest, FirstAndLastStageUseTheTiedParameter) {
+  std::mt19937 generator(11);
+  const ParameterTable table = RandomTable(&generator);
+  const int blocks = static_cast<int>(table.blocks().size());
+  const StageParameters whole = *ParametersOfStage(table, {0, blocks});
+  EXPECT_TRUE(whole.tied_twice());
+  EXPECT_EQ(whole.tied, table.tied()->range());
+  EXPECT_EQ(whole.untied, (ElementRange{table.tied()->end, table.size()}));
+  const StageParameters head = *ParametersOfStage(table, {blocks - 1, blocks});
+  EXPECT_TRUE(head.last && !head.first && !head.tied_twice());
+  EXPECT_EQ(head.tied, table.tied()->range());
+  EXPECT_EQ(head.untied, table.blocks().back().range());
+  const StageParameters middle = *ParametersOfStage(table, {1, blocks - 1});
+  EXPECT_TRUE(middle.tied.empty());
+}
+
+TEST(ZeroPartitionTest, SmallRangesLeaveSomeRanksNothing) {
+  int64_t covered = 0;
+  int64_t next = 5;
+  for (int part = 0; part < 10; ++part) {
+    const ElementRange range = PartitionPart({5, 40}, 10, part);
+    if (range.empty()) continue;
+    EXPECT_EQ(range.begin, next);
+    next = range.end;
+    covered += range.size();
+  }
+  EXPECT_EQ(covered, 35);
+  for (int part = 0; part < 3; ++part) EXPECT_TRUE(PartitionPart({7, 7}, 3, part).empty());
+}
+
+TEST(ZeroPartitionTest, RefusesWhatIsNotThere) {
+  std::mt19937 generator(2);
+  const ParameterTable table = RandomTable(&generator);
+  const int blocks = static_cast<int>(table.blocks().size());
+  EXPECT_FALSE(ParametersOfStage(table, {0, 0}).ok());
+  EXPECT_FALSE(ParametersOfStage(table, {-1, 1}).ok());
+  EXPECT_FALSE(ParametersOfStage(table, {0, blocks + 1}).ok());
+  const StageParameters stage = *ParametersOfStage(table, {0, blocks});
+  EXPECT_FALSE(OwnedBy(stage, 2, 2, 0).ok());
+  EXPECT_FALSE(OwnedBy(stage, 1, 2, 2).ok());
+  EXPECT_FALSE(OwnedBy(stage, 1, 0, 0).ok());
+}
+
+}  // namespace
+}  // namespace penstock

@@ -1,0 +1,104 @@
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/model/parameter_table.h"
+#include "core/plan/job_checker.h"
+#include "core/plan/job_limits.h"
+
+namespace penstock {
+namespace {
+
+// The multiples of `unit` around `value`: "24 or 32".
+std::string MultiplesAround(uint64_t value, uint64_t unit) {
+  const uint64_t below = value / unit * unit;
+  return below == 0 ? absl::StrCat(unit) : absl::StrCat(below, " or ", below + unit);
+}
+
+void CheckBatch(const v1::JobSpec& spec, Violations* violations) {
+  const v1::TrainingSpec& training = spec.training();
+  const uint64_t unit = uint64_t{spec.parallel().data()} * training.micro_batch_size();
+  const uint64_t batch = training.global_batch_size();
+  if (batch % unit != 0) {
+    violations->Add(
+        "training.global_batch_size",
+        absl::StrCat("is ", batch, ", which is not a multiple of data ", spec.parallel().data(), " x micro_batch_size ",
+                     training.micro_batch_size(), " = ", unit, "; use ", MultiplesAround(batch, unit)));
+    return;
+  }
+  const uint64_t cells = batch / unit * spec.parallel().pipeline();
+  if (cells > kScheduleCellsMax) {
+    violations->Add("training.micro_batch_size",
+                    absl::StrCat("is ", training.micro_batch_size(), ", which makes ", batch / unit,
+                                 " micro-batches for ", spec.parallel().pipeline(),
+                                 " stages; stages x micro-batches must be "
+                                 "at most ",
+                                 kScheduleCellsMax, ": use a larger micro-batch"));
+  }
+}
+
+void CheckActivations(const v1::JobSpec& spec, Violations* violations) {
+  const auto table = ParameterTable::Create(spec.model());
+  if (!table.ok()) return;
+  for (const Block& block : table->blocks()) {
+    const double bytes = static_cast<double>(block.activation_bytes_per_sample) * spec.training().micro_batch_size();
+    if (bytes <= kActivationBytesMax) continue;
+    violations->Add(
+        "training.micro_batch_size",
+        absl::StrCat("is ", spec.training().micro_batch_size(), ", for which block ", block.name, " would keep ",
+                     bytes / 0x1p40, " TiB of activations; at most ", kActivationBytesMax / 0x1p40,
+                     " TiB are supported: use a smaller one, or a shorter model.seq_length"));
+    return;
+  }
+}
+
+}  // namespace
+
+void CheckParallel(const v1::ParallelSpec& parallel, Violations* violations) {
+  const bool data_ok = violations->CheckInteger("parallel.data", parallel.data(), 1, kDataDegreeMax);
+  const bool pipeline_ok = violations->CheckInteger("parallel.pipeline", parallel.pipeline(), 1, kPipelineDegreeMax);
+  if (parallel.tensor() != 1) {
+    violations->Add("parallel.tensor", absl::StrCat("is ", parallel.tensor(), "; this version supports 1"));
+  }
+  if (data_ok && pipeline_ok && parallel.data() * parallel.pipeline() > kWorkersMax) {
+    violations->Add("parallel", absl::StrCat("asks for data ", parallel.data(), " x pipeline ", parallel.pipeline(),
+                                             " = ", parallel.data() * parallel.pipeline(), " workers; at most ",
+                                             kWorkersMax, " are supported"));
+  }
+  if (parallel.schedule() != v1::ParallelSpec::SCHEDULE_GPIPE &&
+      parallel.schedule() != v1::ParallelSpec::SCHEDULE_1F1B) {
+    violations->Add("parallel.schedule", absl::StrCat("has the unknown value ", static_cast<int>(parallel.schedule()),
+                                                      "; this version knows: gpipe, 1f1b"));
+  }
+  if (parallel.zero().stage() > 1) {
+    violations->Add("parallel.zero.stage",
+                    absl::StrCat("is ", parallel.zero().stage(), "; this version supports 0 and 1"));
+  }
+  if (parallel.zero().placement() != v1::ZeroSpec::PLACEMENT_SERVICE) {
+    violations->Add("parallel.zero.placement",
+                    absl::StrCat("has the unknown value ", static_cast<int>(parallel.zero().placement()),
+                                 "; this version knows: service"));
+  }
+  violations->CheckInteger("parallel.shards", parallel.shards(), 0, kShardsMax);
+}
+
+void CheckCombinations(const v1::JobSpec& spec, Violations* violations) {
+  const bool parallel_ok = !violations->Has("parallel");
+  const bool batch_ok = !violations->Has("training.global_batch_size") && !violations->Has("training.micro_batch_size");
+  if (!violations->Has("model.layers") && !violations->Has("parallel.pipeline") &&
+      spec.parallel().pipeline() > spec.model().layers()) {
+    violations->Add(
+        "parallel.pipeline",
+        absl::StrCat("is ", spec.parallel().pipeline(), ", but the model has ", spec.model().layers(),
+                     " layers and each stage needs one; use at most ", spec.model().layers(), ", or more layers"));
+  }
+  if (parallel_ok && batch_ok) CheckBatch(spec, violations);
+  if (!violations->Has("model") && batch_ok) CheckActivations(spec, violations);
+  if (!violations->Has("training.steps") && spec.optimizer().schedule().warmup_steps() > spec.training().steps()) {
+    violations->Add("optimizer.schedule.warmup_steps",
+                    absl::StrCat("is ", spec.optimizer().schedule().warmup_steps(), ", more than the job's ",
+                                 spec.training().steps(), " steps; use fewer"));
+  }
+}
+
+}  // namespace penstock
