@@ -47,13 +47,12 @@ void UpdateV3(const AdamWParams& p, size_t size, const float* gradient, float* w
 }  // namespace
 
 void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std::span<float> weights,
-                 std::span<float> exp_avg, std::span<float> exp_avg_sq) {
+                 std::span<float> exp_avg, std::span<float> exp_avg_sq, VectorIsa isa) {
   PENSTOCK_CHECK(gradient.size() == weights.size());
   PENSTOCK_CHECK(gradient.size() == exp_avg.size());
   PENSTOCK_CHECK(gradient.size() == exp_avg_sq.size());
-  static const bool has_v4 = __builtin_cpu_supports("x86-64-v4");
-  (has_v4 ? UpdateV4 : UpdateV3)(params, gradient.size(), gradient.data(), weights.data(), exp_avg.data(),
-                                 exp_avg_sq.data());
+  (isa == VectorIsa::kV4 ? UpdateV4 : UpdateV3)(params, gradient.size(), gradient.data(), weights.data(),
+                                                exp_avg.data(), exp_avg_sq.data());
 }
 
 }  // namespace penstock

@@ -12,6 +12,8 @@
 
 #include <span>
 
+#include "core/base/vector_isa.h"
+
 namespace penstock {
 
 struct AdamWParams {
@@ -28,8 +30,9 @@ struct AdamWParams {
 };
 
 // Updates weights, exp_avg (m) and exp_avg_sq (v) in place. All spans have the same size and don't overlap.
+// `isa` changes the speed alone; the processor must have it.
 void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std::span<float> weights,
-                 std::span<float> exp_avg, std::span<float> exp_avg_sq);
+                 std::span<float> exp_avg, std::span<float> exp_avg_sq, VectorIsa isa = BestVectorIsa());
 
 }  // namespace penstock
 

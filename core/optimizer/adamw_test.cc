@@ -62,15 +62,25 @@ void UpdateOne(const AdamWParams& p, float gradient, volatile float* w, volatile
   *w = std::fma(-p.learning_rate, step, *w * keep);
 }
 
-void ExpectSameBitsAsScalar(const AdamWParams& params, State state) {
-  State scalar = state;
+// Every version that this machine can run.
+std::vector<VectorIsa> Isas() {
+  std::vector<VectorIsa> isas = {VectorIsa::kV3};
+  if (BestVectorIsa() == VectorIsa::kV4) isas.push_back(VectorIsa::kV4);
+  return isas;
+}
+
+void ExpectSameBitsAsScalar(const AdamWParams& params, const State& start) {
+  State scalar = start;
   for (size_t i = 0; i < scalar.weights.size(); ++i) {
     UpdateOne(params, scalar.gradient[i], &scalar.weights[i], &scalar.exp_avg[i], &scalar.exp_avg_sq[i]);
   }
-  Update(params, &state);
-  EXPECT_EQ(Bits(state.weights), Bits(scalar.weights)) << state.weights.size();
-  EXPECT_EQ(Bits(state.exp_avg), Bits(scalar.exp_avg)) << state.weights.size();
-  EXPECT_EQ(Bits(state.exp_avg_sq), Bits(scalar.exp_avg_sq)) << state.weights.size();
+  for (const VectorIsa isa : Isas()) {
+    State state = start;
+    AdamWUpdate(params, state.gradient, state.weights, state.exp_avg, state.exp_avg_sq, isa);
+    EXPECT_EQ(Bits(state.weights), Bits(scalar.weights)) << state.weights.size();
+    EXPECT_EQ(Bits(state.exp_avg), Bits(scalar.exp_avg)) << state.weights.size();
+    EXPECT_EQ(Bits(state.exp_avg_sq), Bits(scalar.exp_avg_sq)) << state.weights.size();
+  }
 }
 
 TEST(AdamWTest, SameBitsAsScalarAtEveryLength) {

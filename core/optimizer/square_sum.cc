@@ -38,9 +38,8 @@ double SumV3(const float* values, size_t size) { return SumBody(values, size); }
 
 }  // namespace
 
-double SumOfSquares(std::span<const float> values) {
-  static const bool has_v4 = __builtin_cpu_supports("x86-64-v4");
-  return (has_v4 ? SumV4 : SumV3)(values.data(), values.size());
+double SumOfSquares(std::span<const float> values, VectorIsa isa) {
+  return (isa == VectorIsa::kV4 ? SumV4 : SumV3)(values.data(), values.size());
 }
 
 }  // namespace penstock

@@ -35,6 +35,9 @@ TEST(SumOfSquaresTest, SameBitsAsTheDefinition) {
   for (size_t size = 0; size <= 200; ++size) EXPECT_EQ(SumOfSquares(Random(size)), InDefinedOrder(Random(size)));
   EXPECT_EQ(SumOfSquares(Random(65536)), InDefinedOrder(Random(65536)));
   EXPECT_EQ(SumOfSquares(Random(65535)), InDefinedOrder(Random(65535)));
+  for (size_t size = 0; size <= 100; ++size) {
+    EXPECT_EQ(SumOfSquares(Random(size), VectorIsa::kV3), InDefinedOrder(Random(size)));
+  }
 }
 
 TEST(SumOfSquaresTest, AlignmentDoesNotMatter) {

@@ -8,6 +8,8 @@
 #include <span>
 #include <string_view>
 
+#include "core/base/vector_isa.h"
+
 namespace penstock {
 
 // The bare generator: ten rounds on a 128-bit counter under a 64-bit key.
@@ -25,7 +27,7 @@ uint64_t RandomBits64(uint64_t seed, uint64_t stream, uint64_t index);
 // Fills out[i] with the standard normal number of index `begin` + i (Box-Muller on the words of a block). Logarithm,
 // square root and sine are computed here, from IEEE operations in a fixed order alone, so the bits don't depend on the
 // C library, the instruction set or where the range is cut.
-void FillNormal(uint64_t seed, uint64_t stream, uint64_t begin, std::span<float> out);
+void FillNormal(uint64_t seed, uint64_t stream, uint64_t begin, std::span<float> out, VectorIsa isa = BestVectorIsa());
 
 }  // namespace penstock
 

@@ -110,9 +110,8 @@ void BatchV3(uint64_t seed, uint64_t stream, uint64_t first_block, float* out) {
 
 }  // namespace
 
-void FillNormal(uint64_t seed, uint64_t stream, uint64_t begin, std::span<float> out) {
-  static const bool has_v4 = __builtin_cpu_supports("x86-64-v4");
-  const auto batch = has_v4 ? BatchV4 : BatchV3;
+void FillNormal(uint64_t seed, uint64_t stream, uint64_t begin, std::span<float> out, VectorIsa isa) {
+  const auto batch = isa == VectorIsa::kV4 ? BatchV4 : BatchV3;
   alignas(64) float normals[kBatchNormals];
   for (size_t done = 0; done < out.size();) {
     const uint64_t index = begin + done;
