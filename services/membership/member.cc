@@ -12,12 +12,13 @@
 #include <utility>
 
 #include <grpcpp/grpcpp.h>
-#include <spdlog/spdlog.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "protos/penstock/v1/coordinator.grpc.pb.h"
+#include "services/base/log.h"
 #include "services/rpc/channel.h"
+#include "services/rpc/status.h"
 
 namespace penstock {
 namespace {
@@ -119,13 +120,11 @@ void Member::Impl::RunStreams() {
     if (end.welcomed) delay = options.reconnect_delay;
     const std::string error(end.status.ToString());
     if (end.welcomed || error != last_error) {
-      spdlog::warn("coordinator at {} is out of reach, trying again: {}", options.coordinator_address, error);
+      LogWarning("coordinator at {} is out of reach, trying again: {}", options.coordinator_address, error);
     }
     last_error = error;
     std::unique_lock<std::mutex> lock(mutex);
-    changed.wait_for(lock, absl::ToChronoNanoseconds(delay), [this] {
-      return stopping;
-    });
+    changed.wait_for(lock, absl::ToChronoNanoseconds(delay), [this] { return stopping; });
     if (stopping) return;
     delay = std::min(delay * 2, options.reconnect_delay_max);
   }
@@ -147,11 +146,11 @@ Member::Impl::StreamEnd Member::Impl::RunStream() {
   std::lock_guard<std::mutex> lock(mutex);
   connection = nullptr;
   if (status.ok()) return {absl::UnavailableError("the coordinator ended the stream"), here.welcomed};
-  return {absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()), here.welcomed};
+  return {ToAbslStatus(status), here.welcomed};
 }
 
-// Gives the coordinator time to take what was written, for a cancelled stream loses what the other side hasn't read; and
-// time for its own last word to arrive, which a cancellation would cover (ABORTED).
+// Gives the coordinator time to take what was written, for a cancelled stream loses what the other side hasn't read;
+// and time for its own last word to arrive, which a cancellation would cover (ABORTED).
 void Member::Impl::CloseStream(Connection& here, bool broken) {
   std::unique_lock<std::mutex> lock(mutex);
   if (!broken && !here.ended) {
@@ -172,9 +171,8 @@ bool Member::Impl::WriteReports(Connection& here) {
   while (true) {
     {
       std::unique_lock<std::mutex> lock(mutex);
-      changed.wait_until(lock, heartbeat_at, [&] {
-        return here.ended || (stopping && queue.empty()) || !queue.empty();
-      });
+      changed.wait_until(lock, heartbeat_at,
+                         [&] { return here.ended || (stopping && queue.empty()) || !queue.empty(); });
       if (here.ended) return false;
       if (stopping && queue.empty()) return true;
       // A coordinator that takes the connection but says nothing is as good as away.
@@ -240,7 +238,7 @@ void Member::Impl::RequeueSent() {
 }
 
 void Member::Impl::Refuse(const absl::Status& status) {
-  spdlog::error("the coordinator refused this process for good: {}", status.ToString());
+  LogError("the coordinator refused this process for good: {}", status);
   {
     std::lock_guard<std::mutex> lock(mutex);
     refused = status;
@@ -257,9 +255,7 @@ void Member::Impl::ReadCommands(Connection& here) {
   while (here.stream->Read(&command)) {
     std::unique_lock<std::mutex> lock(mutex);
     if (command.has_welcome()) OnWelcome(here, command.welcome());
-    changed.wait(lock, [&] {
-      return here.closing || stopping || commands.size() < kCommandsMax;
-    });
+    changed.wait(lock, [&] { return here.closing || stopping || commands.size() < kCommandsMax; });
     if (here.closing || stopping) continue;  // reads on to the stream's end
     commands.push_back(std::move(command));
     changed.notify_all();
@@ -272,8 +268,8 @@ void Member::Impl::ReadCommands(Connection& here) {
 void Member::Impl::OnWelcome(Connection& here, const v1::Welcome& welcome) {
   here.welcomed = true;
   if (welcome.has_heartbeat_interval()) {
-    const absl::Duration asked = absl::Seconds(welcome.heartbeat_interval().seconds()) +
-                                 absl::Nanoseconds(welcome.heartbeat_interval().nanos());
+    const absl::Duration asked =
+        absl::Seconds(welcome.heartbeat_interval().seconds()) + absl::Nanoseconds(welcome.heartbeat_interval().nanos());
     heartbeat_interval = std::clamp(asked, kHeartbeatIntervalMin, kHeartbeatIntervalMax);
   }
 }
@@ -338,8 +334,8 @@ absl::Status Member::Report(v1::MemberReport report) {
     if (!impl_->refused.ok()) return impl_->refused;
     if (impl_->stopping) return absl::CancelledError("the member was stopped");
     if (impl_->queue.size() >= impl_->options.reports_max) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("the coordinator is away and ", impl_->queue.size(), " reports wait for it: no room for another"));
+      return absl::ResourceExhaustedError(absl::StrCat("the coordinator is away and ", impl_->queue.size(),
+                                                       " reports wait for it: no room for another"));
     }
     impl_->queue.push_back(std::move(report));
   }
@@ -349,16 +345,14 @@ absl::Status Member::Report(v1::MemberReport report) {
 
 bool Member::Flush(absl::Duration timeout) {
   std::unique_lock<std::mutex> lock(impl_->mutex);
-  return impl_->changed.wait_for(lock, absl::ToChronoNanoseconds(timeout), [this] {
-    return impl_->queue.empty() && !impl_->writing;
-  });
+  return impl_->changed.wait_for(lock, absl::ToChronoNanoseconds(timeout),
+                                 [this] { return impl_->queue.empty() && !impl_->writing; });
 }
 
 bool Member::WaitConnected(absl::Duration timeout) {
   std::unique_lock<std::mutex> lock(impl_->mutex);
-  return impl_->changed.wait_for(lock, absl::ToChronoNanoseconds(timeout), [this] {
-    return impl_->connection != nullptr && impl_->connection->welcomed;
-  });
+  return impl_->changed.wait_for(lock, absl::ToChronoNanoseconds(timeout),
+                                 [this] { return impl_->connection != nullptr && impl_->connection->welcomed; });
 }
 
 bool Member::connected() const {

@@ -1,15 +1,21 @@
 #include "services/parameter/call_group.h"
 
+#include <utility>
+
 namespace penstock {
 
 void CallGroup::Cancel(const std::string& reason) {
-  // TryCancel under the lock: it only posts the cancellation, and a context that is in the set is alive while we hold it.
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (cancelled_) return;
-  cancelled_ = true;
-  reason_ = reason;
-  for (grpc::ClientContext* context : contexts_) context->TryCancel();
+  std::set<std::shared_ptr<grpc::ClientContext>> contexts;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (cancelled_) return;
+    cancelled_ = true;
+    reason_ = reason;
+    contexts = contexts_;
+  }
   changed_.notify_all();
+  // Not under the lock: the end of a call may be told on this very thread, and it leaves the group.
+  for (const std::shared_ptr<grpc::ClientContext>& context : contexts) context->TryCancel();
 }
 
 bool CallGroup::cancelled() const {
@@ -22,14 +28,14 @@ absl::Status CallGroup::status() const {
   return cancelled_ ? absl::CancelledError(reason_) : absl::OkStatus();
 }
 
-absl::Status CallGroup::Enter(grpc::ClientContext* context) {
+absl::Status CallGroup::Enter(std::shared_ptr<grpc::ClientContext> context) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (cancelled_) return absl::CancelledError(reason_);
-  contexts_.insert(context);
+  contexts_.insert(std::move(context));
   return absl::OkStatus();
 }
 
-void CallGroup::Leave(grpc::ClientContext* context) {
+void CallGroup::Leave(const std::shared_ptr<grpc::ClientContext>& context) {
   std::lock_guard<std::mutex> lock(mutex_);
   contexts_.erase(context);
 }

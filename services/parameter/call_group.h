@@ -1,17 +1,18 @@
 // Calls that end together.
 //
 // A group knows the calls that are under way through it. Cancel() ends all of them at once with CANCELLED, and every
-// call that is begun afterwards ends before it is sent. A group is not used again after that: who wants to go on makes a
-// new one.
+// call that is begun afterwards ends before it is sent. A group is not used again after that: who wants to go on makes
+// a new one.
 //
 // Thread-safe. The group outlives the calls made through it.
 #ifndef PENSTOCK_SERVICES_PARAMETER_CALL_GROUP_H_
 #define PENSTOCK_SERVICES_PARAMETER_CALL_GROUP_H_
 
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <set>
 #include <string>
-#include <unordered_set>
 
 #include <grpcpp/client_context.h>
 
@@ -37,16 +38,16 @@ class CallGroup {
   bool WaitCancelled(absl::Duration timeout);
 
   // Used by clients around each call. Enter() gives CANCELLED, and doesn't take the context, once the group was
-  // cancelled. A context that entered leaves before it is destroyed.
-  absl::Status Enter(grpc::ClientContext* context);
-  void Leave(grpc::ClientContext* context);
+  // cancelled.
+  absl::Status Enter(std::shared_ptr<grpc::ClientContext> context);
+  void Leave(const std::shared_ptr<grpc::ClientContext>& context);
 
  private:
   std::condition_variable changed_;
   mutable std::mutex mutex_;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   std::string reason_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::shared_ptr<grpc::ClientContext>> contexts_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace penstock

@@ -1,7 +1,7 @@
 // Clients of the parameter service.
 //
-// ShardClient speaks to one shard: one typed call for each RPC, one attempt, with a deadline. Its errors name the shard,
-// its address and the method, and keep the shard's status code.
+// ShardClient speaks to one shard: one typed call for each RPC, one attempt, with a deadline. Its errors name the
+// shard, its address and the method, and keep the shard's status code.
 //
 // ParameterClient speaks to all shards of one job under one epoch: it cuts ranges of the canonical space along the
 // shards, runs them in parallel and tries again where a shard can't be reached. What a worker's rank uses:
@@ -111,8 +111,10 @@ class ShardClient {
   absl::Status Pull(const std::string& job_id, uint64_t epoch, uint64_t version, std::span<const PullRange> ranges,
                     const CallOptions& options, uint64_t* received = nullptr);
 
- private:
+  // Defined in client_internal.h, for the implementation.
   struct Impl;
+
+ private:
   std::shared_ptr<Impl> impl_;
 };
 
@@ -125,10 +127,12 @@ class ParameterClient {
     std::vector<std::string> shards;
     // Size of the canonical space (ParameterTable::size()).
     int64_t elements = 0;
-    // One attempt of a push or a pull on one shard.
+    // One attempt of a push or a pull on one shard, beside the time that its bytes take on a slow network.
     absl::Duration attempt_timeout = absl::Seconds(10);
-    // All attempts of a push or a pull together.
-    absl::Duration total_timeout = absl::Seconds(120);
+    // All attempts of a push or a pull together. Covers the other ranks' backward passes and pushes, so it is generous.
+    absl::Duration total_timeout = absl::Minutes(10);
+    // A shard that can't be reached for so long fails the push or the pull.
+    absl::Duration unavailable_timeout = absl::Seconds(30);
     // Pause before the second attempt; doubles up to the second value.
     absl::Duration retry_delay = absl::Milliseconds(20);
     absl::Duration retry_delay_max = absl::Seconds(1);

@@ -20,9 +20,7 @@ constexpr uint32_t kFixed32 = 5;
 
 constexpr uint32_t kPayloadField = 15;
 
-absl::Status Malformed(const char* what) {
-  return absl::InvalidArgumentError(absl::StrCat("malformed chunk: ", what));
-}
+absl::Status Malformed(const char* what) { return absl::InvalidArgumentError(absl::StrCat("malformed chunk: ", what)); }
 
 // Reads on over slice boundaries.
 class Cursor {
@@ -113,11 +111,10 @@ absl::Status ReadString(Cursor& cursor, std::string& to) {
 
 absl::Status ReadPayload(Cursor& cursor, Payload& to) {
   PENSTOCK_ASSIGN_OR_RETURN(const uint64_t length, cursor.Varint());
-  if (length > kChunkBytesMax) return Malformed("a payload above the limit of 4 MiB");
+  if (length > kChunkBytesMax) return Malformed("a payload above the limit of 1 MiB");
   to = Payload();
-  return cursor.Take(length, [&to](const grpc::Slice& slice, std::span<const uint8_t> bytes) {
-    to.Append(slice, bytes);
-  });
+  return cursor.Take(length,
+                     [&to](const grpc::Slice& slice, std::span<const uint8_t> bytes) { to.Append(slice, bytes); });
 }
 
 absl::Status ReadNumber(Cursor& cursor, uint64_t& to) {
@@ -164,8 +161,8 @@ absl::Status ReadField(Cursor& cursor, uint64_t tag, PullFrame& frame) {
 
 template <typename Frame>
 absl::StatusOr<Frame> Parse(const grpc::ByteBuffer& buffer) {
-  if (buffer.Valid() && buffer.Length() > kChunkBytesMax + kFrameHeaderBytesMax) {
-    return Malformed("longer than the limit of 4 MiB");
+  if (buffer.Valid() && buffer.Length() > kChunkBytesMax + kChunkHeaderBytesMax) {
+    return Malformed("longer than a chunk may be");
   }
   std::vector<grpc::Slice> slices;
   if (!buffer.Dump(&slices).ok()) return Malformed("its bytes can't be read");

@@ -1,8 +1,8 @@
 // PushChunk and PullChunk as raw byte buffers: the messages' wire format without a copy through protobuf.
 //
-// A frame is written as two slices, a small header with every field but the payload and the payload itself, which is the
-// last field. It is read in the same way, straight from gRPC's slices. What protobuf writes is read too (fields in any
-// order, unknown fields skipped), and what is written here protobuf reads.
+// A frame is written as two slices, a small header with every field but the payload and the payload itself, which is
+// the last field. It is read in the same way, straight from gRPC's slices. What protobuf writes is read too (fields in
+// any order, unknown fields skipped), and what is written here protobuf reads.
 //
 // Thread-safe: values and free functions. A Payload shares the slices' memory; it copies nothing until asked to.
 #ifndef PENSTOCK_SERVICES_PARAMETER_FRAME_H_

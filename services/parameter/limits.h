@@ -6,16 +6,13 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "services/base/limits.h"
 
 namespace penstock {
 
-// Elements in a chunk that we send: 1 MiB of fp32. Big enough that the frame's costs vanish, small enough that a chunk
-// stays in a core's cache while it is copied and checked.
-inline constexpr int64_t kChunkElements = 256 * 1024;
-// Payload of a chunk that we take.
-inline constexpr size_t kChunkBytesMax = 4 << 20;
-// A chunk's fields before the payload.
-inline constexpr size_t kFrameHeaderBytesMax = 4096;
+// Elements in a chunk: big enough that the frame's costs vanish, small enough that a chunk stays in a core's cache
+// while it is copied and checked.
+inline constexpr int64_t kChunkElements = kChunkBytesMax / sizeof(float);
 inline constexpr size_t kJobIdBytesMax = 128;
 // Ranges in one Pull.
 inline constexpr int kPullRangesMax = 65536;
@@ -29,8 +26,10 @@ inline constexpr int kShardsMax = 4096;
 
 // A call that waits ends with DEADLINE_EXCEEDED after this, whatever its own deadline; the caller asks again.
 inline constexpr absl::Duration kWaitMax = absl::Seconds(60);
-// A stream that makes no progress for so long is ended.
-inline constexpr absl::Duration kStreamIdleMax = absl::Seconds(120);
+// A stream that lasts longer is ended; the caller goes on with another.
+inline constexpr absl::Duration kStreamMax = absl::Minutes(10);
+// An OpenJob waits so long for the same one that is under way.
+inline constexpr absl::Duration kOpenWaitMax = absl::Minutes(10);
 // Closing a job waits so long for data work under way.
 inline constexpr absl::Duration kCloseWaitMax = absl::Seconds(30);
 
@@ -46,8 +45,7 @@ inline constexpr int kUpdateThreads = 2;
 inline constexpr int kLongThreads = 4;
 inline constexpr size_t kTasksMax = 1024;
 
-static_assert(kChunkElements * sizeof(float) <= kChunkBytesMax, "we take what we send");
-static_assert(kStreamIdleMax > kWaitMax, "a waiting pull is not an idle one");
+static_assert(kStreamMax > kWaitMax, "a pull may wait as long as any other call");
 
 }  // namespace penstock
 

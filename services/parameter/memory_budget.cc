@@ -12,9 +12,7 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-uint64_t BytesOf(size_t elements) {
-  return (elements * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
-}
+uint64_t BytesOf(size_t elements) { return (elements * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 

@@ -118,9 +118,9 @@ std::vector<v1::PieceDigest> ShardState::Digests() const {
   const std::vector<ElementRange> pieces = SplitAtMultiples(range_, kPieceElements);
   std::vector<v1::PieceDigest> digests(pieces.size());
   pool_.ParallelFor(pieces.size(), [&](int64_t i) {
-    digests[i] = ToProto(pieces[i].begin / kPieceElements,
-                         DigestPiece(Elements(StateClass::kWeights, pieces[i]), Elements(StateClass::kExpAvg, pieces[i]),
-                                     Elements(StateClass::kExpAvgSq, pieces[i])));
+    digests[i] = ToProto(pieces[i].begin / kPieceElements, DigestPiece(Elements(StateClass::kWeights, pieces[i]),
+                                                                       Elements(StateClass::kExpAvg, pieces[i]),
+                                                                       Elements(StateClass::kExpAvgSq, pieces[i])));
   });
   return digests;
 }

@@ -1,8 +1,8 @@
 // The numbers that a shard holds of a job, and the work on them: filling, updating, summing, digesting, copying.
 //
 // Not synchronised: ShardJob decides who may touch what and when. The memory is allocated once, by Allocate, and never
-// grows. Work that is cut over threads is cut at fixed places and its parts don't depend on one another, so the number of
-// threads doesn't show in a bit.
+// grows. Work that is cut over threads is cut at fixed places and its parts don't depend on one another, so the number
+// of threads doesn't show in a bit.
 #ifndef PENSTOCK_SERVICES_PARAMETER_SHARD_STATE_H_
 #define PENSTOCK_SERVICES_PARAMETER_SHARD_STATE_H_
 
@@ -31,8 +31,8 @@ namespace penstock {
 
 class ShardState {
  public:
-  // For elements `range` of the table, which starts at a piece and may be empty. RESOURCE_EXHAUSTED when it doesn't fit.
-  // Pool and budget outlive the state.
+  // For elements `range` of the table, which starts at a piece and may be empty. RESOURCE_EXHAUSTED when it doesn't
+  // fit. Pool and budget outlive the state.
   static absl::StatusOr<std::unique_ptr<ShardState>> Allocate(ParameterTable table, ElementRange range,
                                                               bool with_snapshot, MemoryBudget& budget,
                                                               ThreadPool& pool);

@@ -28,8 +28,8 @@ class ThreadPool {
   // Runs `task` some time. False, and nothing happens, when `tasks_max` tasks wait already.
   bool Post(std::function<void()> task);
 
-  // Calls turn(0) .. turn(count - 1), each once, on the caller's thread and the pool's as they are free, and returns when
-  // all have returned. Which thread runs which turn is left open, so a result must not depend on it.
+  // Calls turn(0) .. turn(count - 1), each once, on the caller's thread and the pool's as they are free, and returns
+  // when all have returned. Which thread runs which turn is left open, so a result must not depend on it.
   void ParallelFor(int64_t count, const std::function<void(int64_t)>& turn);
 
   int threads() const { return static_cast<int>(threads_.size()); }
