@@ -316,6 +316,8 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view beginn
   if (json.empty() || json.front() != '{') {
     return absl::InvalidArgumentError("its header doesn't start with '{'; isn't a safetensors file");
   }
+  // The parser would take it for the end, and what follows for nothing.
+  if (json.find('\0') != std::string_view::npos) return absl::InvalidArgumentError("its header has a null byte");
   HeaderSax sax;
   try {
     if (!nlohmann::json::sax_parse(json.begin(), json.end(), &sax)) return absl::InvalidArgumentError(sax.error);
