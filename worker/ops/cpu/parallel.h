@@ -5,23 +5,22 @@
 #ifndef PENSTOCK_WORKER_OPS_CPU_PARALLEL_H_
 #define PENSTOCK_WORKER_OPS_CPU_PARALLEL_H_
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cstdint>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace penstock {
 
 // Below this many elements, waking a thread costs more than it does.
 inline constexpr int64_t kParallelElementsMin = 16 * 1024;
 
-// Makes oneDNN, which asks OpenMP, use `threads` in this thread's calls.
+// Makes oneDNN, which has OpenMP in it in any build, use `threads` in this thread's calls; without OpenMP one.
 inline void SetLibraryThreads([[maybe_unused]] int threads) {
-#ifdef _OPENMP
-  if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+#ifndef _OPENMP
+  threads = 1;
 #endif
+  if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }
 
 // Calls body(begin, end) for `threads` consecutive runs of [0, count), cut at multiples of `unit`, at the same time.
