@@ -18,10 +18,10 @@ namespace penstock {
 using ConnectorFactory = std::function<std::vector<std::unique_ptr<Connector>>(int size, absl::Duration wait_timeout)>;
 
 // Runs body(rank) on a thread for each rank and joins them.
-inline void RunRanks(int size, const std::function<void(int)> &body) {
+inline void RunRanks(int size, const std::function<void(int)>& body) {
   std::vector<std::thread> threads;
   for (int rank = 0; rank < size; ++rank) threads.emplace_back(body, rank);
-  for (std::thread &thread : threads) thread.join();
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace penstock

@@ -19,7 +19,7 @@ absl::Status WithPeer(absl::Status status, int peer) {
   return status;
 }
 
-std::optional<int> PeerOf(const absl::Status &status) {
+std::optional<int> PeerOf(const absl::Status& status) {
   const absl::optional<absl::Cord> payload = status.GetPayload(kPeerPayload);
   if (!payload.has_value()) return std::nullopt;
   const std::string text(*payload);

@@ -53,7 +53,7 @@ inline constexpr size_t kReduceScratchBytesMax = size_t{16} << 20;
 
 // The rank at the other end of what failed, if `status` came from a
 // Communicator and a peer is to blame.
-std::optional<int> PeerOf(const absl::Status &status);
+std::optional<int> PeerOf(const absl::Status& status);
 // `status` with that rank attached.
 absl::Status WithPeer(absl::Status status, int peer);
 
@@ -146,11 +146,11 @@ class Communicator {
 
 template <typename T>
 absl::Span<const std::byte> AsBytes(absl::Span<const T> values) {
-  return {reinterpret_cast<const std::byte *>(values.data()), values.size() * sizeof(T)};
+  return {reinterpret_cast<const std::byte*>(values.data()), values.size() * sizeof(T)};
 }
 template <typename T>
 absl::Span<std::byte> AsWritableBytes(absl::Span<T> values) {
-  return {reinterpret_cast<std::byte *>(values.data()), values.size() * sizeof(T)};
+  return {reinterpret_cast<std::byte*>(values.data()), values.size() * sizeof(T)};
 }
 
 }  // namespace penstock

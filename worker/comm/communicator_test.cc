@@ -31,7 +31,7 @@ std::vector<std::unique_ptr<Connector>> FakeConnectors(int size, absl::Duration 
 }
 
 std::shared_ptr<GlooDevice> LoopbackDevice() {
-  static auto *const device = new std::shared_ptr<GlooDevice>(*GlooDevice::Create("127.0.0.1"));
+  static auto* const device = new std::shared_ptr<GlooDevice>(*GlooDevice::Create("127.0.0.1"));
   return *device;
 }
 
@@ -79,7 +79,7 @@ std::vector<float> Noise(int64_t size, uint32_t seed) {
   std::mt19937 random(seed);
   // Magnitudes far apart, so that another order of addition gives other bits.
   std::vector<float> values(size);
-  for (float &value : values) {
+  for (float& value : values) {
     value = std::ldexp(static_cast<float>(random()) / 4294967296.0f - 0.5f, static_cast<int>(random() % 24) - 12);
   }
   return values;
@@ -103,18 +103,18 @@ std::vector<std::vector<Part>> UnevenParts(int64_t size, int members) {
 TEST_P(CommunicatorTest, MessagesArriveByTagInOrder) {
   auto comms = Connect(2);
   RunRanks(2, [&](int rank) {
-    Communicator &comm = *comms[rank];
+    Communicator& comm = *comms[rank];
     if (rank == 0) {
       const std::vector<int32_t> values = {1, 2, 3};
       const uint64_t before = comm.counters().bytes_sent;
       std::vector<std::shared_ptr<Transfer>> sends;
       // Tag 7 is sent before tag 5 and received after it.
-      for (const auto &[tag, value] : {std::pair<Tag, int>{7, 0}, {5, 1}, {5, 2}}) {
+      for (const auto& [tag, value] : {std::pair<Tag, int>{7, 0}, {5, 1}, {5, 2}}) {
         auto send = comm.StartSend(1, tag, AsBytes(absl::MakeConstSpan(&values[value], 1)));
         ASSERT_TRUE(send.ok()) << send.status();
         sends.push_back(*send);
       }
-      for (auto &send : sends) EXPECT_TRUE(send->Wait().ok());
+      for (auto& send : sends) EXPECT_TRUE(send->Wait().ok());
       EXPECT_EQ(comm.counters().bytes_sent - before, 12u);
     } else {
       int32_t first = 0, second = 0, third = 0;
@@ -147,8 +147,8 @@ TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderToTheBit) {
     });
     for (int owner = 0; owner < size; ++owner) {
       for (int member = 0; member < size; ++member) {
-        for (const Part &part : parts[member]) {
-          const float *want = (owner == member ? expected : original[owner]).data() + part.begin;
+        for (const Part& part : parts[member]) {
+          const float* want = (owner == member ? expected : original[owner]).data() + part.begin;
           ASSERT_EQ(std::memcmp(data[owner].data() + part.begin, want, part.count * sizeof(float)), 0)
               << "size " << size << ", owner " << owner << ", part of " << member;
         }
@@ -328,7 +328,7 @@ TEST_P(CommunicatorTest, AbortEndsConnecting) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, CommunicatorTest,
                          testing::Values(Backend{"Fake", FakeConnectors}, Backend{"Gloo", GlooConnectors}),
-                         [](const auto &info) { return info.param.name; });
+                         [](const auto& info) { return info.param.name; });
 
 TEST(GlooConnectorTest, NamesTheRanksThatDidNotCome) {
   auto store = std::make_shared<FakeRendezvousStore>();
@@ -342,7 +342,7 @@ TEST(GlooConnectorTest, NamesTheRanksThatDidNotCome) {
                                         .connect_timeout = absl::Milliseconds(150)});
     statuses[rank] = connector->Connect().status();
   });
-  for (const absl::Status &status : statuses) {
+  for (const absl::Status& status : statuses) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
     EXPECT_EQ(PeerOf(status), 2);
     EXPECT_NE(status.message().find("rank 2 (worker-2), rank 3 (worker-3) didn't come"), absl::string_view::npos)
@@ -371,10 +371,10 @@ TEST(GlooConnectorTest, AbortWhileAPeerThatPublishedNeverConnects) {
     });
     // What rank 1 would publish: its pair's address for rank 0, and nothing for itself.
     FakeRendezvous ghost(store);
-    std::string address = ghost.Get({"gloo/rank/0"}, absl::InfiniteFuture())->front().substr(2);
+    std::string address = ghost.Get({"gloo/rank/0"}, absl::Seconds(20))->front().substr(2);
     address[2 + 2] = static_cast<char>(port >> 8);  // sockaddr_in, after the length's two bytes
     address[2 + 3] = static_cast<char>(port & 0xff);
-    ASSERT_TRUE(ghost.Set("gloo/rank/1", address + std::string(2, '\0'), absl::InfiniteFuture()).ok());
+    ASSERT_TRUE(ghost.Set("gloo/rank/1", address + std::string(2, '\0'), absl::Seconds(20)).ok());
     // Time to get into the wait; the test holds wherever the abort finds it.
     returned.WaitForNotificationWithTimeout(absl::Milliseconds(100));
     connector->Abort(absl::CancelledError("stop"));

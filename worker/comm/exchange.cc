@@ -20,8 +20,8 @@ constexpr Tag kBarrierTag = kFirstCollectiveTag + 4;
 
 using Transfers = std::vector<std::shared_ptr<Transfer>>;
 
-absl::Status WaitAll(Transfers &transfers) {
-  for (const std::shared_ptr<Transfer> &transfer : transfers) PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
+absl::Status WaitAll(Transfers& transfers) {
+  for (const std::shared_ptr<Transfer>& transfer : transfers) PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
   transfers.clear();
   return absl::OkStatus();
 }
@@ -42,8 +42,8 @@ absl::Status CheckParts(absl::Span<const int> group, absl::Span<float> data,
         absl::StrCat("a group of ", group.size(), " ranks needs as many lists of parts, not ", parts.size()));
   }
   const int64_t size = static_cast<int64_t>(data.size());
-  for (const std::vector<Part> &list : parts) {
-    for (const Part &part : list) {
+  for (const std::vector<Part>& list : parts) {
+    for (const Part& part : list) {
       if (part.begin < 0 || part.count < 0 || part.begin > size || part.count > size - part.begin) {
         return absl::InvalidArgumentError(absl::StrCat("part [", part.begin, ", ", part.begin, " + ", part.count,
                                                        ") is not within a buffer of ", size, " elements"));
@@ -54,9 +54,9 @@ absl::Status CheckParts(absl::Span<const int> group, absl::Span<float> data,
 }
 
 // Cuts parts into chunks of at most chunk_elements.
-std::vector<Part> Chunks(const std::vector<Part> &parts, int64_t chunk_elements) {
+std::vector<Part> Chunks(const std::vector<Part>& parts, int64_t chunk_elements) {
   std::vector<Part> chunks;
-  for (const Part &part : parts) {
+  for (const Part& part : parts) {
     for (int64_t done = 0; done < part.count; done += chunk_elements) {
       chunks.push_back({part.begin + done, std::min(chunk_elements, part.count - done)});
     }
@@ -66,7 +66,7 @@ std::vector<Part> Chunks(const std::vector<Part> &parts, int64_t chunk_elements)
 
 // own[i] = others[0][i] + ... + own[i] + ... + others[n-1][i], from left to
 // right, where own stands at `own_index`.
-void AddInOrder(absl::Span<float> own, const std::vector<const float *> &others, int own_index) {
+void AddInOrder(absl::Span<float> own, const std::vector<const float*>& others, int own_index) {
   const int count = static_cast<int>(others.size());
   const size_t size = own.size();
   if (own_index >= 1) {
@@ -110,7 +110,7 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
     chunks[i] = Chunks(parts[i], chunk_elements);
     rounds = std::max(rounds, chunks[i].size());
   }
-  const std::vector<Part> &own = chunks[self];
+  const std::vector<Part>& own = chunks[self];
   if (!own.empty()) reduce_scratch_.resize(2 * others * chunk_elements);
   const auto scratch = [&](size_t round, int64_t other) {
     return reduce_scratch_.data() + (static_cast<int64_t>(round % 2) * others + other) * chunk_elements;
@@ -140,7 +140,7 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
     if (round + 1 < rounds) PENSTOCK_RETURN_IF_ERROR(start_round(round + 1));
     PENSTOCK_RETURN_IF_ERROR(WaitAll(receives[round % 2]));
     if (round < own.size()) {
-      std::vector<const float *> contributions;
+      std::vector<const float*> contributions;
       for (int64_t other = 0; other < others; ++other) contributions.push_back(scratch(round, other));
       AddInOrder(data.subspan(own[round].begin, own[round].count), contributions, self);
     }
@@ -159,7 +159,7 @@ absl::Status Communicator::AllGather(absl::Span<const int> group, absl::Span<flo
   const int members = static_cast<int>(group.size());
   for (int i = 0; i < members; ++i) {
     if (i == self) continue;
-    for (const Part &part : Chunks(parts[i], kChunkElements)) {
+    for (const Part& part : Chunks(parts[i], kChunkElements)) {
       PENSTOCK_ASSIGN_OR_RETURN(
           auto recv, StartRecv(group[i], kAllGatherTag, AsWritableBytes(data.subspan(part.begin, part.count))));
       transfers.push_back(std::move(recv));
@@ -167,7 +167,7 @@ absl::Status Communicator::AllGather(absl::Span<const int> group, absl::Span<flo
   }
   for (int i = 0; i < members; ++i) {
     if (i == self) continue;
-    for (const Part &part : Chunks(parts[self], kChunkElements)) {
+    for (const Part& part : Chunks(parts[self], kChunkElements)) {
       const absl::Span<const float> from = data.subspan(part.begin, part.count);
       PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kAllGatherTag, AsBytes(from)));
       transfers.push_back(std::move(send));

@@ -18,14 +18,15 @@ class Rendezvous {
  public:
   virtual ~Rendezvous() = default;
 
-  // Asks again while the store can't be reached. DEADLINE_EXCEEDED after that;
+  // Asks again while the store can't be reached, until `timeout`: DEADLINE_EXCEEDED after that;
   // FAILED_PRECONDITION or ABORTED when the epoch is over; CANCELLED after
   // Cancel.
-  virtual absl::Status Set(const std::string &key, const std::string &value, absl::Time deadline) = 0;
+  virtual absl::Status Set(const std::string& key, const std::string& value, absl::Duration timeout) = 0;
 
   // Waits until every key is set, and answers with their values in the order of
   // the keys. Errors as Set.
-  virtual absl::StatusOr<std::vector<std::string>> Get(const std::vector<std::string> &keys, absl::Time deadline) = 0;
+  virtual absl::StatusOr<std::vector<std::string>> Get(const std::vector<std::string>& keys,
+                                                       absl::Duration timeout) = 0;
 
   virtual void Cancel() = 0;
 };

@@ -14,7 +14,7 @@ class FakeTransfer : public Transfer {
                absl::Duration timeout)
       : network_(std::move(network)), message_(std::move(message)), self_(self), timeout_(timeout) {}
 
-  absl::Status Wait() override { return network_->Wait(*message_, self_, absl::Now() + timeout_); }
+  absl::Status Wait() override { return network_->Wait(*message_, self_, timeout_); }
 
  private:
   const std::shared_ptr<FakeNetwork> network_;
@@ -49,7 +49,7 @@ class FakeCommunicator : public Communicator {
   void Abort(absl::Status reason) override { network_->Abort(rank_, std::move(reason)); }
 
  private:
-  std::shared_ptr<Transfer> Start(Tag tag, const std::shared_ptr<FakeNetwork::Message> &message) {
+  std::shared_ptr<Transfer> Start(Tag tag, const std::shared_ptr<FakeNetwork::Message>& message) {
     network_->Post(tag, message);
     return std::make_shared<FakeTransfer>(network_, message, rank_, options_.wait_timeout);
   }
@@ -65,7 +65,7 @@ std::unique_ptr<Communicator> FakeNetwork::Join(int rank, Options options) {
   return std::make_unique<FakeCommunicator>(shared_from_this(), rank, options);
 }
 
-void FakeNetwork::Post(Tag tag, const std::shared_ptr<Message> &message) {
+void FakeNetwork::Post(Tag tag, const std::shared_ptr<Message>& message) {
   std::lock_guard<std::mutex> lock(mutex_);
   const int peer = message->send ? message->to : message->from;
   if (closed_[peer]) {
@@ -73,16 +73,16 @@ void FakeNetwork::Post(Tag tag, const std::shared_ptr<Message> &message) {
     message->status = WithPeer(absl::UnavailableError(absl::StrCat("rank ", peer, " closed the connection")), peer);
     return;
   }
-  Lane &lane = lanes_[{message->from, message->to, tag}];
+  Lane& lane = lanes_[{message->from, message->to, tag}];
   (message->send ? lane.sends : lane.receives).push_back(message);
   Match(lane);
   changed_.notify_all();
 }
 
-void FakeNetwork::Match(Lane &lane) {
+void FakeNetwork::Match(Lane& lane) {
   while (!lane.sends.empty() && !lane.receives.empty()) {
-    Message &send = *lane.sends.front();
-    Message &receive = *lane.receives.front();
+    Message& send = *lane.sends.front();
+    Message& receive = *lane.receives.front();
     if (send.source.size() != receive.target.size()) {
       receive.status =
           WithPeer(absl::InternalError(absl::StrCat("rank ", send.from, " sent a message of ", send.source.size(),
@@ -97,10 +97,10 @@ void FakeNetwork::Match(Lane &lane) {
   }
 }
 
-absl::Status FakeNetwork::Wait(const Message &message, int self, absl::Time deadline) {
+absl::Status FakeNetwork::Wait(const Message& message, int self, absl::Duration timeout) {
   std::unique_lock<std::mutex> lock(mutex_);
   const bool done =
-      changed_.wait_until(lock, absl::ToChronoTime(deadline), [&] { return message.done || !aborted_[self].ok(); });
+      changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout), [&] { return message.done || !aborted_[self].ok(); });
   if (!aborted_[self].ok()) return aborted_[self];
   const int peer = message.send ? message.to : message.from;
   absl::Status status = message.status;
@@ -128,11 +128,11 @@ void FakeNetwork::Kill(int rank) {
 
 void FakeNetwork::CloseLocked(int rank) {
   closed_[rank] = true;
-  for (auto &[key, lane] : lanes_) {
+  for (auto& [key, lane] : lanes_) {
     const auto [from, to, tag] = key;
     if (from != rank && to != rank) continue;
-    for (Queue *queue : {&lane.sends, &lane.receives}) {
-      for (const std::shared_ptr<Message> &message : *queue) {
+    for (Queue* queue : {&lane.sends, &lane.receives}) {
+      for (const std::shared_ptr<Message>& message : *queue) {
         message->done = true;
         message->status = WithPeer(absl::UnavailableError(absl::StrCat("rank ", rank, " closed the connection")), rank);
       }

@@ -59,11 +59,11 @@ class FakeNetwork : public std::enable_shared_from_this<FakeNetwork> {
     Queue receives;
   };
 
-  void Post(Tag tag, const std::shared_ptr<Message> &message);
-  absl::Status Wait(const Message &message, int self, absl::Time deadline);
+  void Post(Tag tag, const std::shared_ptr<Message>& message);
+  absl::Status Wait(const Message& message, int self, absl::Duration timeout);
   void Abort(int rank, absl::Status reason);
   // Moves what both sides have posted in the lane. mutex_ is held.
-  void Match(Lane &lane);
+  void Match(Lane& lane);
   // Ends all messages between `rank` and others. mutex_ is held.
   void CloseLocked(int rank);
 

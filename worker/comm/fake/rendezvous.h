@@ -28,7 +28,7 @@ class FakeRendezvous : public Rendezvous {
  public:
   explicit FakeRendezvous(std::shared_ptr<FakeRendezvousStore> store) : store_(std::move(store)) {}
 
-  absl::Status Set(const std::string &key, const std::string &value, absl::Time) override {
+  absl::Status Set(const std::string& key, const std::string& value, absl::Duration) override {
     std::lock_guard<std::mutex> lock(store_->mutex_);
     if (cancelled_) return absl::CancelledError("the rendezvous was cancelled");
     store_->values_[key] = value;
@@ -36,12 +36,12 @@ class FakeRendezvous : public Rendezvous {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::vector<std::string>> Get(const std::vector<std::string> &keys, absl::Time deadline) override {
+  absl::StatusOr<std::vector<std::string>> Get(const std::vector<std::string>& keys, absl::Duration timeout) override {
     std::unique_lock<std::mutex> lock(store_->mutex_);
     std::vector<std::string> values;
     const auto complete = [&] {
       values.clear();
-      for (const std::string &key : keys) {
+      for (const std::string& key : keys) {
         const auto found = store_->values_.find(key);
         if (found == store_->values_.end()) return false;
         values.push_back(found->second);
@@ -49,7 +49,7 @@ class FakeRendezvous : public Rendezvous {
       return true;
     };
     const bool done =
-        store_->changed_.wait_until(lock, absl::ToChronoTime(deadline), [&] { return cancelled_ || complete(); });
+        store_->changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout), [&] { return cancelled_ || complete(); });
     if (cancelled_) return absl::CancelledError("the rendezvous was cancelled");
     if (!done) return absl::DeadlineExceededError("not every key was set in time");
     return values;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "services/base/clock.h"
 #include "worker/comm/gloo/gloo_context.h"
 
 namespace penstock {
@@ -35,7 +36,7 @@ class GlooCommunicator : public Communicator {
     CountSent(data.size());
     // Gloo's buffers serve both directions and so aren't const; a send only
     // reads.
-    return GlooTransfer::Start(mesh_, /*send=*/true, peer, tag, const_cast<std::byte *>(data.data()), data.size());
+    return GlooTransfer::Start(mesh_, /*send=*/true, peer, tag, const_cast<std::byte*>(data.data()), data.size());
   }
 
   absl::StatusOr<std::shared_ptr<Transfer>> StartRecv(int peer, Tag tag, absl::Span<std::byte> data) override {
@@ -56,9 +57,9 @@ std::string Key(int rank) { return absl::StrCat("gloo/rank/", rank); }
 
 // What a rank publishes: for each peer in rank order, the address of the pair
 // that waits for that peer, each one as a 2-byte length and its bytes.
-std::string EncodeAddresses(const std::vector<std::vector<char>> &addresses) {
+std::string EncodeAddresses(const std::vector<std::vector<char>>& addresses) {
   std::string encoded;
-  for (const std::vector<char> &address : addresses) {
+  for (const std::vector<char>& address : addresses) {
     encoded.push_back(static_cast<char>(address.size() & 0xff));
     encoded.push_back(static_cast<char>(address.size() >> 8));
     encoded.append(address.data(), address.size());
@@ -66,7 +67,7 @@ std::string EncodeAddresses(const std::vector<std::vector<char>> &addresses) {
   return encoded;
 }
 
-absl::StatusOr<std::vector<char>> DecodeAddress(const std::string &encoded, int index) {
+absl::StatusOr<std::vector<char>> DecodeAddress(const std::string& encoded, int index) {
   size_t at = 0;
   for (int i = 0;; ++i) {
     if (at + 2 > encoded.size()) break;
@@ -85,7 +86,7 @@ class GlooConnector : public Connector {
   explicit GlooConnector(GlooConnectorOptions options) : options_(std::move(options)) {}
 
   absl::StatusOr<std::unique_ptr<Communicator>> Connect() override {
-    const absl::Time deadline = absl::Now() + options_.connect_timeout;
+    const absl::Time deadline = Clock::Real()->Monotonic() + options_.connect_timeout;
     absl::Status status = CreatePairs();
     if (status.ok()) status = ConnectPairs(deadline);
     absl::Status aborted = AbortReason();
@@ -134,17 +135,19 @@ class GlooConnector : public Connector {
         }
         addresses_.push_back(context->createPair(i)->address().bytes());
       }
-    } catch (const std::exception &error) {
+    } catch (const std::exception& error) {
       return absl::UnavailableError(absl::StrCat("listening for peers: ", error.what()));
     }
     return absl::OkStatus();
   }
 
   absl::Status ConnectPairs(absl::Time deadline) {
-    PENSTOCK_RETURN_IF_ERROR(options_.rendezvous->Set(Key(options_.rank), EncodeAddresses(addresses_), deadline));
+    PENSTOCK_RETURN_IF_ERROR(options_.rendezvous->Set(Key(options_.rank), EncodeAddresses(addresses_),
+                                                      deadline - Clock::Real()->Monotonic()));
     std::vector<std::string> keys;
     for (int i = 0; i < options_.size; ++i) keys.push_back(Key(i));
-    absl::StatusOr<std::vector<std::string>> values = options_.rendezvous->Get(keys, deadline);
+    absl::StatusOr<std::vector<std::string>> values =
+        options_.rendezvous->Get(keys, deadline - Clock::Real()->Monotonic());
     if (absl::IsDeadlineExceeded(values.status())) return Missing();
     PENSTOCK_RETURN_IF_ERROR(values.status());
 
@@ -163,12 +166,12 @@ class GlooConnector : public Connector {
     return status;
   }
 
-  absl::Status ConnectPair(int peer, const std::string &published) {
+  absl::Status ConnectPair(int peer, const std::string& published) {
     PENSTOCK_RETURN_IF_ERROR(AbortReason());
     PENSTOCK_ASSIGN_OR_RETURN(const std::vector<char> address, DecodeAddress(published, options_.rank));
     try {
       mesh_->context().getPair(peer)->connect(address);
-    } catch (const std::exception &error) {
+    } catch (const std::exception& error) {
       return WithPeer(absl::UnavailableError(absl::StrCat("can't connect to ", mesh_->Name(peer), ": ", error.what())),
                       peer);
     }
@@ -180,7 +183,7 @@ class GlooConnector : public Connector {
     std::vector<std::string> missing;
     int first = -1;
     for (int i = 0; i < options_.size; ++i) {
-      if (options_.rendezvous->Get({Key(i)}, absl::Now() + absl::Milliseconds(200)).ok()) continue;
+      if (options_.rendezvous->Get({Key(i)}, absl::Milliseconds(200)).ok()) continue;
       if (first < 0) first = i;
       missing.push_back(mesh_->Name(i));
     }
@@ -203,12 +206,12 @@ class GlooConnector : public Connector {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<GlooDevice>> GlooDevice::Create(const std::string &host) {
+absl::StatusOr<std::shared_ptr<GlooDevice>> GlooDevice::Create(const std::string& host) {
   try {
     gloo::transport::tcp::attr attr;
     attr.hostname = host;
     return std::shared_ptr<GlooDevice>(new GlooDevice(gloo::transport::tcp::CreateDevice(attr)));
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("can't listen on ", host, " for other workers: ", error.what(),
                                                    "; --address must be a name or address of this machine"));
   }

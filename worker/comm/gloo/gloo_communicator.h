@@ -34,9 +34,9 @@ class GlooDevice {
  public:
   // `host` is this machine's name or address as its peers reach it.
   // INVALID_ARGUMENT when it isn't one of this machine's.
-  static absl::StatusOr<std::shared_ptr<GlooDevice>> Create(const std::string &host);
+  static absl::StatusOr<std::shared_ptr<GlooDevice>> Create(const std::string& host);
 
-  const std::shared_ptr<gloo::transport::Device> &device() const { return device_; }
+  const std::shared_ptr<gloo::transport::Device>& device() const { return device_; }
 
  private:
   explicit GlooDevice(std::shared_ptr<gloo::transport::Device> device) : device_(std::move(device)) {}

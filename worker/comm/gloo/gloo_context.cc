@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "services/base/clock.h"
 
 namespace penstock {
 namespace {
@@ -40,7 +41,7 @@ absl::Status GlooMesh::Fail(absl::Status status) {
   if (status_.ok()) status_ = std::move(status);
   // abortWait only sets a flag and notifies; it takes no lock that is held
   // while this one is waited for.
-  for (const std::shared_ptr<GlooTransfer> &transfer : transfers_) transfer->AbortWait();
+  for (const std::shared_ptr<GlooTransfer>& transfer : transfers_) transfer->AbortWait();
   return status_;
 }
 
@@ -48,8 +49,8 @@ void GlooMesh::Close() {
   for (int i = 0; i < context_->size; ++i) {
     if (i == context_->rank) continue;
     try {
-      if (auto &pair = context_->getPair(i); pair != nullptr) pair->close();
-    } catch (const std::exception &) {
+      if (auto& pair = context_->getPair(i); pair != nullptr) pair->close();
+    } catch (const std::exception&) {
       // It is closed already, which is what was wanted.
     }
   }
@@ -67,7 +68,7 @@ void GlooMesh::Register(std::shared_ptr<GlooTransfer> transfer) {
   transfers_.insert(std::move(transfer));
 }
 
-void GlooMesh::Forget(GlooTransfer *transfer) {
+void GlooMesh::Forget(GlooTransfer* transfer) {
   std::lock_guard<std::mutex> lock(mutex_);
   transfers_.erase(transfer->shared_from_this());
 }
@@ -75,8 +76,8 @@ void GlooMesh::Forget(GlooTransfer *transfer) {
 GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, size_t bytes)
     : mesh_(std::move(mesh)), send_(send), peer_(peer), bytes_(bytes) {}
 
-absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_ptr<GlooMesh> &mesh, bool send,
-                                                              int peer, Tag tag, std::byte *data, size_t bytes) {
+absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_ptr<GlooMesh>& mesh, bool send,
+                                                              int peer, Tag tag, std::byte* data, size_t bytes) {
   PENSTOCK_RETURN_IF_ERROR(mesh->status());
   std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, bytes));
   absl::Status status = transfer->Post(tag, data);
@@ -87,7 +88,7 @@ absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_
   return std::shared_ptr<Transfer>(std::move(transfer));
 }
 
-absl::Status GlooTransfer::Post(Tag tag, std::byte *data) {
+absl::Status GlooTransfer::Post(Tag tag, std::byte* data) {
   if (send_) header_ = {.magic = kHeaderMagic, .bytes = bytes_};
   try {
     header_buffer_ = mesh_->context().createUnboundBuffer(&header_, sizeof(header_));
@@ -99,7 +100,7 @@ absl::Status GlooTransfer::Post(Tag tag, std::byte *data) {
       header_buffer_->recv(peer_, HeaderSlot(tag), 0, sizeof(header_));
       payload_buffer_->recv(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
     }
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     return WithPeer(absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", error.what())),
                     peer_);
   }
@@ -108,7 +109,7 @@ absl::Status GlooTransfer::Post(Tag tag, std::byte *data) {
 
 absl::Status GlooTransfer::Wait() {
   PENSTOCK_RETURN_IF_ERROR(mesh_->status());
-  const absl::Time deadline = absl::Now() + mesh_->wait_timeout();
+  const absl::Time deadline = Clock::Real()->Monotonic() + mesh_->wait_timeout();
   absl::Status status = WaitFor(*header_buffer_, deadline);
   if (status.ok() && !send_ && (header_.magic != kHeaderMagic || header_.bytes != bytes_)) {
     status = WithPeer(absl::InternalError(absl::StrCat(mesh_->Name(peer_), " sent a message of ", header_.bytes,
@@ -123,18 +124,18 @@ absl::Status GlooTransfer::Wait() {
   return absl::OkStatus();
 }
 
-absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer &buffer, absl::Time deadline) {
+absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline) {
   // Gloo takes 0 for "no timeout at all" in places, and anything negative for
   // the default.
-  const absl::Duration left = std::max(deadline - absl::Now(), absl::Milliseconds(1));
+  const absl::Duration left = std::max(deadline - Clock::Real()->Monotonic(), absl::Milliseconds(1));
   const auto timeout = std::chrono::milliseconds(std::max<int64_t>(1, absl::ToInt64Milliseconds(left)));
   try {
     const bool done = send_ ? buffer.waitSend(nullptr, timeout) : buffer.waitRecv(nullptr, timeout);
     if (done) return absl::OkStatus();
     // Woken by Fail, which recorded the reason before.
     return mesh_->Fail(absl::CancelledError("the wait was aborted"));
-  } catch (const std::exception &error) {
-    if (absl::Now() >= deadline) {
+  } catch (const std::exception& error) {
+    if (Clock::Real()->Monotonic() >= deadline) {
       return WithPeer(
           absl::DeadlineExceededError(absl::StrCat(send_ ? "no receive by " : "no message from ", mesh_->Name(peer_),
                                                    " within ", absl::FormatDuration(mesh_->wait_timeout()))),
@@ -146,7 +147,7 @@ absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer &buffer, absl:
 }
 
 void GlooTransfer::AbortWait() {
-  for (gloo::transport::UnboundBuffer *buffer : {header_buffer_.get(), payload_buffer_.get()}) {
+  for (gloo::transport::UnboundBuffer* buffer : {header_buffer_.get(), payload_buffer_.get()}) {
     if (buffer == nullptr) continue;
     send_ ? buffer->abortWaitSend() : buffer->abortWaitRecv();
   }

@@ -36,7 +36,7 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
            absl::Duration wait_timeout)
       : context_(std::move(context)), names_(std::move(names)), wait_timeout_(wait_timeout) {}
 
-  gloo::transport::Context &context() { return *context_; }
+  gloo::transport::Context& context() { return *context_; }
   absl::Duration wait_timeout() const { return wait_timeout_; }
   // "rank 3 (worker-5)".
   std::string Name(int rank) const;
@@ -51,7 +51,7 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
   void Close();
 
   void Register(std::shared_ptr<GlooTransfer> transfer);
-  void Forget(GlooTransfer *transfer);
+  void Forget(GlooTransfer* transfer);
 
  private:
   const std::shared_ptr<gloo::transport::Context> context_;
@@ -69,8 +69,8 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
 class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTransfer> {
  public:
   // Posts the message. `data` is written to only where `send` is false.
-  static absl::StatusOr<std::shared_ptr<Transfer>> Start(const std::shared_ptr<GlooMesh> &mesh, bool send, int peer,
-                                                         Tag tag, std::byte *data, size_t bytes);
+  static absl::StatusOr<std::shared_ptr<Transfer>> Start(const std::shared_ptr<GlooMesh>& mesh, bool send, int peer,
+                                                         Tag tag, std::byte* data, size_t bytes);
 
   absl::Status Wait() override;
   // Ends a wait in another thread, or the next one.
@@ -78,8 +78,8 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
 
  private:
   GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, size_t bytes);
-  absl::Status Post(Tag tag, std::byte *data);
-  absl::Status WaitFor(gloo::transport::UnboundBuffer &buffer, absl::Time deadline);
+  absl::Status Post(Tag tag, std::byte* data);
+  absl::Status WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline);
 
   // A transfer that is given up is destroyed by the mesh after its connections,
   // so this reference is no cycle that stays.

@@ -1,0 +1,190 @@
+#include "worker/runtime/executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/annotate.h"
+#include "core/base/status_macros.h"
+#include "services/base/clock.h"
+#include "worker/runtime/rank_error.h"
+
+namespace penstock {
+
+StageExecutor::StageExecutor(const RankPlan& plan, const std::vector<Instruction>& validation) : plan_(plan) {
+  const auto recv = [&](Op op) {
+    return std::max(RecvLane::BuffersFor(plan.training, op), RecvLane::BuffersFor(validation, op));
+  };
+  const auto send = [&](Op op) {
+    return std::max(SendLane::BuffersFor(plan.training, op), SendLane::BuffersFor(validation, op));
+  };
+  lane_buffers_ = {recv(Op::kRecvActivation), send(Op::kSendActivation), recv(Op::kRecvGradient),
+                   send(Op::kSendGradient)};
+}
+
+std::vector<RegionId> StageExecutor::PlanLane(const char* name, int buffers, int64_t elements, MemoryPlan* memory) {
+  std::vector<RegionId> regions;
+  for (int i = 0; i < buffers; ++i) {
+    regions.push_back(memory->AddFloats(MemoryClass::kCommunication, absl::StrCat(name, " ", i), elements));
+  }
+  return regions;
+}
+
+absl::Status StageExecutor::PlanMemory(const StageModel& model, MemoryPlan* memory) {
+  const int64_t elements = model.boundary_elements();
+  if (plan_.mesh.pipeline() > 1 && static_cast<size_t>(elements) > kMessageBytesMax / sizeof(float)) {
+    return absl::InvalidArgumentError(absl::StrCat("a micro-batch hands ", elements * sizeof(float),
+                                                   " bytes to the next stage, more than one message carries (",
+                                                   kMessageBytesMax, "); use a smaller training.micro_batch_size"));
+  }
+  lane_regions_ = {PlanLane("activations in", lane_buffers_[0], elements, memory),
+                   PlanLane("activations out", lane_buffers_[1], elements, memory),
+                   PlanLane("gradients in", lane_buffers_[2], elements, memory),
+                   PlanLane("gradients out", lane_buffers_[3], elements, memory)};
+  return absl::OkStatus();
+}
+
+void StageExecutor::Bind(const Arena& arena, const Environment& environment) {
+  env_ = environment;
+  const auto spans = [&](int lane) {
+    std::vector<std::span<float>> buffers;
+    for (const RegionId region : lane_regions_[lane]) buffers.push_back(arena.Floats(region));
+    return buffers;
+  };
+  const int previous = plan_.first_stage() ? -1 : plan_.OnStage(plan_.at.stage - 1);
+  const int next = plan_.last_stage() ? -1 : plan_.OnStage(plan_.at.stage + 1);
+  activations_in_.Bind(env_.comm, previous, spans(0));
+  activations_out_.Bind(env_.comm, next, spans(1));
+  gradients_in_.Bind(env_.comm, next, spans(2));
+  gradients_out_.Bind(env_.comm, previous, spans(3));
+}
+
+absl::Status StageExecutor::Begin(const std::vector<Instruction>& list, const RunOptions& options) {
+  slot_micro_batch_.assign(env_.model->slots(), -1);
+  losses_.clear();
+  if (plan_.last_stage()) {
+    const auto forwards =
+        std::count_if(list.begin(), list.end(), [](const Instruction& i) { return i.op == Op::kForward; });
+    losses_.resize(forwards);
+  }
+  if (!options.validation) env_.model->ZeroGradients();
+  PENSTOCK_RETURN_IF_ERROR(activations_in_.Begin(list));
+  return gradients_in_.Begin(list);
+}
+
+absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunOptions& options) {
+  PENSTOCK_RETURN_IF_ERROR(Begin(list, options));
+  for (size_t index = 0; index < list.size(); ++index) {
+    const Instruction& instruction = list[index];
+    PENSTOCK_RETURN_IF_ERROR(env_.abort->status());
+    env_.progress->Set(options.step, static_cast<uint32_t>(index), instruction, options.validation,
+                       env_.comm->counters().collectives);
+    const absl::Time begin = Clock::Real()->Monotonic();
+    if (absl::Status status = Execute(instruction, options); !status.ok()) {
+      return Annotate(status, absl::StrCat(options.validation ? "validation of step " : "step ", options.step, ", ",
+                                           instruction.ToString()));
+    }
+    if (env_.timeline != nullptr) {
+      env_.timeline->Record({.epoch = plan_.assignment.epoch(),
+                             .step = options.step,
+                             .instruction = instruction,
+                             .validation = options.validation,
+                             .begin = begin,
+                             .end = Clock::Real()->Monotonic()});
+    }
+  }
+  RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
+  PENSTOCK_RETURN_IF_ERROR(activations_out_.Flush());
+  return gradients_out_.Flush();
+}
+
+absl::Status StageExecutor::Execute(const Instruction& instruction, const RunOptions& options) {
+  const int micro_batch = instruction.micro_batch;
+  switch (instruction.op) {
+    case Op::kForward:
+      return Forward(micro_batch, options);
+    case Op::kBackward:
+      return Backward(micro_batch);
+    case Op::kSendActivation:
+      return activations_out_.Send(micro_batch);
+    case Op::kSendGradient:
+      return gradients_out_.Send(micro_batch);
+    case Op::kRecvActivation: {
+      RankClock::Scope waiting(*env_.clock, Activity::kWaitActivation);
+      return activations_in_.Receive(micro_batch);
+    }
+    case Op::kRecvGradient: {
+      RankClock::Scope waiting(*env_.clock, Activity::kWaitGradient);
+      return gradients_in_.Receive(micro_batch);
+    }
+    case Op::kReduceGradients:
+      return options.reduce_gradients();
+    case Op::kOptimizerStep:
+      return options.optimizer_step();
+  }
+  return absl::InternalError("an instruction that the worker doesn't know");
+}
+
+absl::Status StageExecutor::Forward(int micro_batch, const RunOptions& options) {
+  // Without a backward pass the slot is free again when the call returns.
+  const auto slot = std::find(slot_micro_batch_.begin(), slot_micro_batch_.end(), -1);
+  PENSTOCK_CHECK(slot != slot_micro_batch_.end());
+  ForwardArgs args;
+  args.training = !options.validation;
+  const bool reads = plan_.first_stage() || plan_.last_stage();
+  const SampleWindow window = reads ? options.samples(micro_batch) : SampleWindow{};
+  if (reads) {
+    RankClock::Scope reading(*env_.clock, Activity::kData);
+    // The file is the same for every try.
+    PENSTOCK_RETURN_IF_ERROR(
+        MarkPermanent(options.validation ? env_.reader->ReadValidation(window) : env_.reader->ReadTraining(window)));
+    if (plan_.first_stage()) args.tokens = env_.reader->tokens();
+    if (plan_.last_stage()) args.targets = env_.reader->targets();
+  }
+  if (!plan_.first_stage()) args.input = activations_in_.Message(micro_batch);
+  if (!plan_.last_stage()) {
+    RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
+    PENSTOCK_ASSIGN_OR_RETURN(args.output, activations_out_.Acquire(micro_batch));
+  }
+  LossSum loss;
+  {
+    RankClock::Scope computing(*env_.clock, Activity::kCompute);
+    absl::StatusOr<LossSum> result = env_.model->Forward(static_cast<int>(slot - slot_micro_batch_.begin()), args);
+    // A token outside the vocabulary stays where it is.
+    if (!result.ok()) return MarkPermanent(result.status());
+    loss = *result;
+  }
+  if (!options.validation) *slot = micro_batch;
+  if (!plan_.first_stage()) PENSTOCK_RETURN_IF_ERROR(activations_in_.Release(micro_batch));
+  if (!plan_.last_stage()) return absl::OkStatus();
+  if (!std::isfinite(loss.loss)) {
+    return MarkPermanent(
+        absl::FailedPreconditionError(absl::StrCat("the loss is not finite (samples ", window.begin, " to ",
+                                                   window.end - 1, "); a lower learning rate may help")));
+  }
+  losses_[micro_batch] = {loss.loss, loss.target_count, window.begin, window.end};
+  return absl::OkStatus();
+}
+
+absl::Status StageExecutor::Backward(int micro_batch) {
+  const auto slot = std::find(slot_micro_batch_.begin(), slot_micro_batch_.end(), micro_batch);
+  PENSTOCK_CHECK(slot != slot_micro_batch_.end());
+  std::span<const float> grad_output;
+  std::span<float> grad_input;
+  if (!plan_.last_stage()) grad_output = gradients_in_.Message(micro_batch);
+  if (!plan_.first_stage()) {
+    RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
+    PENSTOCK_ASSIGN_OR_RETURN(grad_input, gradients_out_.Acquire(micro_batch));
+  }
+  {
+    RankClock::Scope computing(*env_.clock, Activity::kCompute);
+    PENSTOCK_RETURN_IF_ERROR(
+        env_.model->Backward(static_cast<int>(slot - slot_micro_batch_.begin()), grad_output, grad_input));
+  }
+  *slot = -1;
+  return plan_.last_stage() ? absl::OkStatus() : gradients_in_.Release(micro_batch);
+}
+
+}  // namespace penstock

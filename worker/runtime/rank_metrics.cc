@@ -1,0 +1,100 @@
+#include "worker/runtime/rank_metrics.h"
+
+#include <algorithm>
+
+namespace penstock {
+
+const char* ActivityName(Activity activity) {
+  switch (activity) {
+    case Activity::kCompute:
+      return "compute";
+    case Activity::kData:
+      return "data";
+    case Activity::kWaitActivation:
+      return "wait_activation";
+    case Activity::kWaitGradient:
+      return "wait_gradient";
+    case Activity::kWaitSend:
+      return "wait_send";
+    case Activity::kReduce:
+      return "reduce";
+    case Activity::kPush:
+      return "push";
+    case Activity::kCommitWait:
+      return "commit_wait";
+    case Activity::kPull:
+      return "pull";
+  }
+  return "unknown";
+}
+
+double RankClock::BubbleRatio(double step_seconds) const {
+  if (step_seconds <= 0) return 0;
+  const double waiting =
+      seconds(Activity::kWaitActivation) + seconds(Activity::kWaitGradient) + seconds(Activity::kWaitSend);
+  return std::clamp(waiting / step_seconds, 0.0, 1.0);
+}
+
+WorkerMetrics::WorkerMetrics(Metrics& metrics)
+    : step_seconds_(metrics
+                        .AddHistogram("penstock_worker_step_seconds", "Wall time of a training step on this rank.", {},
+                                      LatencyBuckets())
+                        .Default()),
+      tokens_(
+          metrics
+              .AddCounter("penstock_worker_tokens_total",
+                          "Targets trained on, counted by the ranks that have the loss: the sum over workers is the "
+                          "job's.")
+              .Default()),
+      bubble_ratio_(metrics
+                        .AddGauge("penstock_worker_bubble_ratio",
+                                  "Share of the last step spent waiting for neighbours in the pipeline.")
+                        .Default()),
+      bytes_sent_(
+          metrics.AddCounter("penstock_worker_comm_bytes_total", "Bytes exchanged with other ranks.", {"direction"})
+              .With({"sent"})),
+      bytes_received_(
+          metrics.AddCounter("penstock_worker_comm_bytes_total", "Bytes exchanged with other ranks.", {"direction"})
+              .With({"received"})),
+      ranks_ended_(metrics.AddCounter("penstock_worker_ranks_ended_total",
+                                      "Ranks that this worker ran, by how they ended.", {"outcome"})) {
+  CounterFamily& seconds =
+      metrics.AddCounter("penstock_worker_activity_seconds_total", "Time of a rank's thread by what it did.", {"kind"});
+  for (int i = 0; i < kActivities; ++i)
+    activity_seconds_.push_back(&seconds.With({ActivityName(static_cast<Activity>(i))}));
+  GaugeFamily& memory =
+      metrics.AddGauge("penstock_worker_memory_bytes", "Memory planned for the rank under way, by class.", {"class"});
+  for (int i = 0; i < kMemoryClasses; ++i) {
+    memory_bytes_.push_back(&memory.With({MemoryClassName(static_cast<MemoryClass>(i))}));
+  }
+}
+
+void WorkerMetrics::StepDone(double step_seconds, uint64_t tokens, const RankClock& clock) {
+  step_seconds_.Observe(step_seconds);
+  if (tokens > 0) tokens_.Increment(static_cast<double>(tokens));
+  bubble_ratio_.Set(clock.BubbleRatio(step_seconds));
+  AddTime(clock);
+}
+
+void WorkerMetrics::AddTime(const RankClock& clock) {
+  for (int i = 0; i < kActivities; ++i) activity_seconds_[i]->Increment(clock.seconds(static_cast<Activity>(i)));
+}
+
+void WorkerMetrics::SetMemory(const MemoryPlan& plan) {
+  for (int i = 0; i < kMemoryClasses; ++i) {
+    memory_bytes_[i]->Set(static_cast<double>(plan.BytesOf(static_cast<MemoryClass>(i))));
+  }
+}
+
+void WorkerMetrics::ClearMemory() {
+  for (Gauge* gauge : memory_bytes_) gauge->Set(0);
+}
+
+void WorkerMetrics::AddComm(const Communicator::Counters& before, const Communicator::Counters& now) {
+  bytes_sent_.Increment(static_cast<double>(now.bytes_sent - before.bytes_sent));
+  bytes_received_.Increment(static_cast<double>(now.bytes_received - before.bytes_received));
+}
+
+void WorkerMetrics::RankEnded(const char* outcome) { ranks_ended_.With({outcome}).Increment(); }
+
+}  // namespace penstock

@@ -1,0 +1,116 @@
+// RankRunner's way from an assignment to the first step.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/annotate.h"
+#include "core/base/status_macros.h"
+#include "core/plan/job_facts.h"
+#include "services/base/log.h"
+#include "services/data/samples.h"
+#include "worker/ops/cpu/cpu_backend.h"
+#include "worker/runtime/rank_error.h"
+#include "worker/runtime/rank_session.h"
+
+namespace penstock {
+namespace {
+
+absl::Status OpenData(const RankPlan& plan, std::optional<BatchReader>* reader) {
+  const v1::JobSpec& spec = plan.spec();
+  PENSTOCK_ASSIGN_OR_RETURN(Samples samples, Samples::Open(spec));
+  reader->emplace(std::move(samples), spec.training().micro_batch_size(), spec.model().seq_length());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// What can be known without anybody else. An error here comes back in every epoch on this machine.
+absl::Status RankRunner::PlanRank(Session& session) {
+  PENSTOCK_ASSIGN_OR_RETURN(session.plan, MakeRankPlan(options_.assignment));
+  const RankPlan& plan = *session.plan;
+  const v1::JobSpec& spec = plan.spec();
+  PENSTOCK_RETURN_IF_ERROR(OpenData(plan, &session.reader));
+  if (spec.training().validate_every_steps() > 0) {
+    const uint64_t samples = ValidationSamples(spec, static_cast<uint64_t>(session.reader->validation_windows()));
+    session.validation_micro_batches =
+        static_cast<int>(samples / (spec.training().micro_batch_size() * static_cast<uint64_t>(plan.mesh.data())));
+  }
+  if (session.validation_micro_batches > 0) {
+    PENSTOCK_ASSIGN_OR_RETURN(session.validation, plan.Validation(session.validation_micro_batches));
+  }
+
+  PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
+  const StageOptions stage{
+      .blocks = plan.parameters.blocks, .micro_batch_size = spec.training().micro_batch_size(), .slots = plan.slots};
+  PENSTOCK_ASSIGN_OR_RETURN(session.model,
+                            CreateStageModel(spec.model(), plan.table, stage, session.backend.get(), &session.memory));
+  session.executor.emplace(plan, session.validation);
+  session.exchange.emplace(plan);
+  PENSTOCK_RETURN_IF_ERROR(session.executor->PlanMemory(*session.model, &session.memory));
+  session.exchange->PlanMemory(&session.memory);
+  PENSTOCK_ASSIGN_OR_RETURN(session.arena, Arena::Allocate(session.memory, session.backend.get()));
+  session.model->Bind(*session.arena);
+  if (options_.metrics != nullptr) options_.metrics->SetMemory(session.memory);
+  LogInfo("job {} epoch {}: rank {} of {} is {}; memory {}", options_.assignment.job_id(), options_.assignment.epoch(),
+          plan.rank(), plan.mesh.size(), absl::StrCat("stage ", plan.at.stage, ", data rank ", plan.at.data_rank),
+          session.memory.Describe());
+  return absl::OkStatus();
+}
+
+absl::Status RankRunner::Connect(Session& session) {
+  const RankPlan& plan = *session.plan;
+  progress_.Set(options_.assignment.start_step(), "connecting to peers");
+  {
+    const std::unique_ptr<Connector> connector = options_.connect(plan);
+    AbortScope::Hook hook(abort_, [&](const absl::Status& reason) { connector->Abort(reason); });
+    PENSTOCK_ASSIGN_OR_RETURN(session.comm, connector->Connect());
+  }
+  const auto hook = [&](AbortScope::Function function) {
+    session.hooks.push_back(std::make_unique<AbortScope::Hook>(abort_, std::move(function)));
+  };
+  hook([comm = session.comm.get()](const absl::Status& reason) { comm->Abort(reason); });
+  PENSTOCK_ASSIGN_OR_RETURN(session.client, options_.state(plan));
+  hook([client = session.client.get()](const absl::Status& reason) { client->Cancel(std::string(reason.message())); });
+
+  if (plan.leader()) {
+    session.driver.emplace(StepLeader::Options{.shard_count = session.client->shard_count(),
+                                               .epoch = options_.assignment.epoch(),
+                                               .optimizer = plan.spec().optimizer(),
+                                               .total_steps = plan.spec().training().steps(),
+                                               .backoff = {},
+                                               .step_timeout = kVersionTimeout},
+                           session.client.get());
+    hook([&driver = *session.driver](const absl::Status& reason) { driver.Abort(reason); });
+  }
+  session.losses.emplace(plan, session.comm.get());
+  session.exchange->Bind(*session.arena, session.model.get(), session.comm.get(), session.client.get());
+  session.executor->Bind(*session.arena, {.model = session.model.get(),
+                                          .comm = session.comm.get(),
+                                          .reader = &*session.reader,
+                                          .abort = &abort_,
+                                          .progress = &progress_,
+                                          .clock = &session.clock,
+                                          .timeline = options_.timeline});
+  return absl::OkStatus();
+}
+
+absl::Status RankRunner::Prepare(Session& session) {
+  progress_.Set(options_.assignment.start_step(), "planning memory");
+  PENSTOCK_RETURN_IF_ERROR(MarkPermanent(PlanRank(session)));
+  PENSTOCK_RETURN_IF_ERROR(Connect(session));
+  progress_.Set(options_.assignment.start_step(), "pulling the start version");
+  session.clock.Reset();
+  {
+    RankClock::Scope pulling(session.clock, Activity::kPull);
+    absl::Status status = session.exchange->Pull(options_.assignment.start_step(), kVersionTimeout);
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("pulling version ", options_.assignment.start_step()));
+    }
+  }
+  if (options_.metrics != nullptr) options_.metrics->AddTime(session.clock);
+  v1::MemberReport report;
+  report.mutable_ready()->set_rank(options_.assignment.rank());
+  Report(std::move(report));
+  return absl::OkStatus();
+}
+
+}  // namespace penstock

@@ -1,0 +1,120 @@
+// One rank of one job for one epoch, from its assignment to its end, on a thread of its own.
+//
+//   RankRunner::Options options;
+//   options.assignment = command.assign();
+//   options.connect = ...; options.state = ...; options.report = ...;
+//   RankRunner runner(std::move(options));
+//   ...
+//   runner.Stop("the job was cancelled");       // any thread; returns at once
+//   runner.WaitEnded(absl::Seconds(5));          // RankStopped was reported, nothing of the job's is held any more
+//
+// It connects to its peers, pulls the start version, says RankReady, and trains step by step. It ends
+//   - stopped: after Stop, with RankStopped;
+//   - fenced: the parameter service refuses its epoch: RankFailed (which nobody needs) and RankStopped by itself;
+//   - failed: RankFailed at once, with the cause, the cursor and the peer that is to blame; then it holds its
+//   connections,
+//     so that its peers don't take it for the one that died, until Stop, or kHoldAfterFailure;
+//   - finished: the leader says JobFinished; memory is freed, connections are held until Stop.
+// Nothing here waits for the coordinator while it trains: reports are handed to Options::report, which must not block.
+//
+// Thread-safe. The destructor stops and joins.
+#ifndef PENSTOCK_WORKER_RUNTIME_RANK_RUNNER_H_
+#define PENSTOCK_WORKER_RUNTIME_RANK_RUNNER_H_
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "protos/penstock/v1/coordinator.pb.h"
+#include "services/telemetry/timeline.h"
+#include "worker/comm/connector.h"
+#include "worker/runtime/abort_scope.h"
+#include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rank_plan.h"
+#include "worker/runtime/rank_progress.h"
+#include "worker/runtime/state_client.h"
+
+namespace penstock {
+
+// How long a failed rank waits for its StopRank before it lets go by itself.
+inline constexpr absl::Duration kHoldAfterFailure = absl::Seconds(30);
+// The longest that a version may take to be committed, other ranks' work included. As StepLeader's step_timeout.
+inline constexpr absl::Duration kVersionTimeout = absl::Minutes(10);
+
+class RankRunner {
+ public:
+  struct Options {
+    v1::Assignment assignment;
+    // Threads that compute.
+    int threads = 1;
+    std::function<std::unique_ptr<Connector>(const RankPlan&)> connect;
+    std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state;
+    // Takes a report with job and epoch filled in. Must not block.
+    std::function<void(v1::MemberReport)> report;
+    WorkerMetrics* metrics = nullptr;  // may be null
+    Timeline* timeline = nullptr;      // may be null
+    absl::Duration hold_after_failure = kHoldAfterFailure;
+  };
+
+  explicit RankRunner(Options options);
+  ~RankRunner();
+  RankRunner(const RankRunner&) = delete;
+  RankRunner& operator=(const RankRunner&) = delete;
+
+  // Ends every wait and the rank. The first reason stays.
+  void Stop(const std::string& reason);
+  // Whether the rank has ended: RankStopped was reported, and all its memory and connections are gone.
+  bool ended() const;
+  bool WaitEnded(absl::Duration timeout) const;
+
+  const v1::Assignment& assignment() const { return options_.assignment; }
+  v1::RunningRank running() const;
+  v1::Cursor cursor() const { return progress_.cursor(); }
+
+ private:
+  struct Session;
+
+  void Main();
+  // Everything up to the end of the job. The session stays for its connections.
+  absl::Status Train(Session& session);
+  // rank_prepare.cc
+  absl::Status Prepare(Session& session);
+  absl::Status PlanRank(Session& session);
+  absl::Status Connect(Session& session);
+  // One step; its two instructions at the end of the list.
+  absl::Status RunStep(Session& session, uint64_t step);
+  absl::Status ReduceAndPush(Session& session, uint64_t step);
+  absl::Status CommitAndPull(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision);
+  absl::Status Validate(Session& session, uint64_t version);
+  void ReportFailure(const Session& session, const absl::Status& status);
+  void Report(v1::MemberReport report);
+  // Sleeps until Stop; false when `timeout` came first.
+  bool WaitStopped(absl::Duration timeout);
+
+  // Constant after construction.
+  const Options options_;
+
+  // Self-synchronised.
+  AbortScope abort_;
+  RankProgress progress_;
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Last: it uses all of the above.
+  std::thread thread_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_RUNTIME_RANK_RUNNER_H_

@@ -1,0 +1,73 @@
+// Private to RankRunner: what a rank holds between its assignment and its end.
+//
+// Members are destroyed in reverse order, which matters: the connections are closed before the memory that messages on
+// their way refer to is freed.
+#ifndef PENSTOCK_WORKER_RUNTIME_RANK_SESSION_H_
+#define PENSTOCK_WORKER_RUNTIME_RANK_SESSION_H_
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "worker/comm/communicator.h"
+#include "worker/comm/connector.h"
+#include "worker/model/memory_plan.h"
+#include "worker/model/stage_model.h"
+#include "worker/ops/backend.h"
+#include "worker/runtime/abort_scope.h"
+#include "worker/runtime/batch_reader.h"
+#include "worker/runtime/commit_driver.h"
+#include "worker/runtime/executor.h"
+#include "worker/runtime/loss_report.h"
+#include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rank_plan.h"
+#include "worker/runtime/rank_runner.h"
+#include "worker/runtime/state_client.h"
+#include "worker/runtime/state_exchange.h"
+
+namespace penstock {
+
+struct RankRunner::Session {
+  // Set first, constant from then on.
+  std::optional<RankPlan> plan;
+  // The list of a validation, and its number of micro-batches; empty and 0 where there is none.
+  std::vector<Instruction> validation;
+  int validation_micro_batches = 0;
+
+  RankClock clock;
+  std::unique_ptr<Backend> backend;
+  MemoryPlan memory;
+  std::optional<Arena> arena;
+  std::optional<BatchReader> reader;
+  std::unique_ptr<StageModel> model;
+
+  std::unique_ptr<StateClient> client;
+  std::unique_ptr<Communicator> comm;
+  Communicator::Counters comm_seen;
+
+  std::optional<StageExecutor> executor;
+  std::optional<StateExchange> exchange;
+  std::optional<LossReport> losses;
+  std::optional<CommitDriver> driver;  // the leader's
+
+  std::vector<std::unique_ptr<AbortScope::Hook>> hooks;
+
+  // Frees what a rank that is done needs no more; the connections stay. Nothing is on its way any more.
+  void FreeMemory() {
+    hooks.clear();
+    driver.reset();
+    losses.reset();
+    exchange.reset();
+    executor.reset();
+    client.reset();
+    model.reset();
+    reader.reset();
+    arena.reset();
+    backend.reset();
+  }
+  ~Session() { hooks.clear(); }
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_RUNTIME_RANK_SESSION_H_
