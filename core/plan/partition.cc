@@ -23,8 +23,10 @@ std::vector<std::vector<double>> BestBySuffix(const std::vector<double>& prefix,
                                         std::vector<double>(static_cast<size_t>(n) + 1, kImpossible));
   best[0][static_cast<size_t>(n)] = 0;
   for (size_t k = 1; k < best.size(); ++k) {
-    for (size_t i = 0; i < prefix.size(); ++i) {
-      for (size_t j = i + 1; j < prefix.size(); ++j) {
+    // Each part takes an element at least, so there is room for the first cut only up to here.
+    const size_t cut_end = prefix.size() - (k - 1);
+    for (size_t i = 0; i + 1 < cut_end; ++i) {
+      for (size_t j = i + 1; j < cut_end; ++j) {
         const double cost = prefix[j] - prefix[i];
         // A longer first part costs no less; this keeps the whole near n^2 instead of parts * n^2.
         if (combine(cost, 0.0) >= best[k][i]) break;
