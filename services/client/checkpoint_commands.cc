@@ -9,7 +9,7 @@
 #include "services/checkpoint/reader.h"
 #include "services/client/commands.h"
 #include "services/client/output.h"
-#include "services/storage/local_disk.h"
+#include "services/storage/blobs.h"
 
 namespace penstock {
 namespace {
