@@ -65,10 +65,10 @@ class LocalCluster {
     enum class Role { kCoordinator, kParams, kWorker };
     Role role;
     std::string id;
-    std::unique_ptr<ChildProcess> process;
+    std::unique_ptr<ChildProcess> process = nullptr;
     bool reported_dead = false;
     // When it was started again, for the limit on restarts.
-    std::vector<absl::Time> restarts;
+    std::vector<absl::Time> restarts = {};
   };
   struct Addresses {
     std::string address;

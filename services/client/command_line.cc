@@ -1,32 +1,17 @@
 #include "services/client/command_line.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "services/jobfile/suggest.h"
 
 namespace penstock {
 namespace {
 
 constexpr int kHelpColumn = 34;
-
-int EditDistance(const std::string& a, const std::string& b) {
-  std::vector<int> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      int substituted = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
 
 const FlagSpec* FindFlag(const std::vector<FlagSpec>& flags, const std::string& name, bool short_name) {
   for (const FlagSpec& flag : flags) {
@@ -89,19 +74,6 @@ bool IsFlag(const std::string& word) { return word.size() > 1 && word[0] == '-';
 
 }  // namespace
 
-std::string NearestWord(const std::string& word, const std::vector<std::string>& candidates) {
-  std::string nearest;
-  int nearest_distance = std::max<int>(2, static_cast<int>(word.size()) / 3) + 1;
-  for (const std::string& candidate : candidates) {
-    int distance = EditDistance(word, candidate);
-    if (distance < nearest_distance) {
-      nearest = candidate;
-      nearest_distance = distance;
-    }
-  }
-  return nearest;
-}
-
 std::string CommandLine::Flag(const std::string& name) const {
   auto it = flags.find(name);
   return it == flags.end() || it->second.empty() ? "" : it->second.back();
@@ -132,7 +104,7 @@ absl::StatusOr<const CommandSpec*> CommandLineParser::FindCommand(const std::vec
   if (words.size() == 1 && !verbs.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("'", words[0], "' needs a verb: ", absl::StrJoin(verbs, ", ")));
   }
-  const std::string nearest = NearestWord(typed, names);
+  const std::string nearest = NearestName(typed, names);
   return absl::InvalidArgumentError(absl::StrCat("there is no command '", typed, "'",
                                                  nearest.empty() ? absl::StrCat("; `", program_, " --help` lists them")
                                                                  : absl::StrCat("; did you mean '", nearest, "'?")));
@@ -172,7 +144,7 @@ absl::StatusOr<CommandLine> CommandLineParser::Parse(const std::vector<std::stri
     if (flag == nullptr) {
       std::vector<std::string> names;
       for (const FlagSpec& known : every_flag) names.push_back(known.name);
-      const std::string nearest = NearestWord(typed.name, names);
+      const std::string nearest = NearestName(typed.name, names);
       return absl::InvalidArgumentError(
           absl::StrCat("there is no flag '", word.substr(0, word.find('=')), "'",
                        nearest.empty() ? "" : absl::StrCat("; did you mean '--", nearest, "'?")));

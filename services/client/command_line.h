@@ -80,9 +80,6 @@ class CommandLineParser {
   const std::vector<CommandSpec> commands_;
 };
 
-// The candidate nearest to `word` in edit distance, if it is near enough to be a slip; else empty.
-std::string NearestWord(const std::string& word, const std::vector<std::string>& candidates);
-
 }  // namespace penstock
 
 #endif  // PENSTOCK_SERVICES_CLIENT_COMMAND_LINE_H_
