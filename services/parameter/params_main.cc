@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <thread>
@@ -58,7 +59,7 @@ absl::StatusOr<std::string> AdvertisedAddress(const std::string& listening) {
   return address.ToString();
 }
 
-absl::Status Run(ShutdownSignals& signals) {
+absl::Status Run() {
   PENSTOCK_RETURN_IF_ERROR(CheckFlags());
   ParameterServer::Options options;
   options.address = absl::GetFlag(FLAGS_listen);
@@ -81,17 +82,16 @@ absl::Status Run(ShutdownSignals& signals) {
   member.on_command = [](const v1::MemberCommand& command) {
     if (!command.has_welcome()) LogWarning("a command that isn't for a shard: {}", command.ShortDebugString());
   };
-  member.on_refused = [&refused](const absl::Status&) { refused = true; };
+  member.on_refused = [&refused](const absl::Status&) {
+    refused = true;
+    ShutdownSignal::Request();
+  };
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Member> membership, Member::Start(std::move(member)));
   LogInfo("serving at {}, metrics at {}, coordinator {}", server->address(), server->metrics_address(),
           absl::GetFlag(FLAGS_coordinator));
 
-  while (!refused) {
-    if (const int signal = signals.WaitFor(absl::Milliseconds(500)); signal != 0) {
-      LogInfo("signal {}: stopping", signal);
-      break;
-    }
-  }
+  ShutdownSignal::Wait();
+  LogInfo("stopping");
   server->Drain();
   membership->Stop();
   server->Stop();
@@ -103,9 +103,11 @@ absl::Status Run(ShutdownSignals& signals) {
 }  // namespace penstock
 
 int main(int argc, char** argv) {
-  penstock::ShutdownSignals signals;
+  penstock::ShutdownSignal::Install();
   penstock::ParseFlags(argc, argv, penstock::kUsage);
   penstock::InitLog(absl::GetFlag(FLAGS_id).empty() ? "params" : absl::GetFlag(FLAGS_id));
-  const absl::Status status = penstock::Run(signals);
-  return status.ok() ? 0 : penstock::ExitWithError(status);
+  const absl::Status status = penstock::Run();
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "penstock-params: %s\n", std::string(status.message()).c_str());
+  return 1;
 }
