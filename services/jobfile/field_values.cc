@@ -57,7 +57,7 @@ std::string WholeNumberHint(const YamlNode& value, uint64_t max) {
   double number = 0;
   if (value.kind == YamlNode::Kind::kScalar && ParseDouble(value.text, &number)) {
     if (number < 0) return "a whole number of 0 or more is expected";
-    if (number > static_cast<double>(max)) return absl::StrCat("at most ", max, " is possible");
+    if (number > static_cast<double>(max) || number >= 0x1p64) return absl::StrCat("at most ", max, " is possible");
     if (number == std::floor(number) && number < 0x1p53) {
       return absl::StrCat("write it as ", static_cast<uint64_t>(number));
     }

@@ -25,7 +25,11 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    if (const auto node = Make(mark, YamlNode::Kind::kNull)) Attach(node, anchor);
+    const auto node = Make(mark, YamlNode::Kind::kNull);
+    if (node == nullptr) return;
+    // The mark of a value that isn't there is that of whatever comes next, maybe lines below.
+    if (!open_.empty() && open_.back().key != nullptr) node->line = open_.back().key->line;
+    Attach(node, anchor);
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
