@@ -36,19 +36,21 @@ bool RankRunner::ended() const {
 }
 
 bool RankRunner::WaitEnded(absl::Duration timeout) const {
-  std::unique_lock<std::mutex> lock(mutex_);
-  return changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout),
-                           [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ended_; });
+  return WaitFor(timeout, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ended_; });
 }
 
 bool RankRunner::WaitStopped(absl::Duration timeout) {
-  const auto stopped = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stop_; };
+  return WaitFor(timeout, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stop_; });
+}
+
+template <typename Condition>
+bool RankRunner::WaitFor(absl::Duration timeout, Condition condition) const {
   std::unique_lock<std::mutex> lock(mutex_);
-  if (timeout == absl::InfiniteDuration()) {
-    changed_.wait(lock, stopped);
-    return true;
+  if (timeout != absl::InfiniteDuration()) {
+    return changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout), condition);
   }
-  return changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout), stopped);
+  changed_.wait(lock, condition);
+  return true;
 }
 
 v1::RunningRank RankRunner::running() const {
@@ -73,7 +75,7 @@ void RankRunner::Main() {
     if (status.ok()) {
       outcome = "finished";
       session->FreeMemory();
-      progress_.Set(options_.assignment.spec().training().steps(), "finished, waiting to be told to stop");
+      progress_.Set(options_.assignment.spec().training().steps(), kFinishedActivity);
       WaitStopped(absl::InfiniteDuration());
     } else if (abort_.status().ok()) {
       outcome = IsFenced(status) ? "fenced" : "failed";

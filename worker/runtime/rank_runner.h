@@ -49,6 +49,9 @@ inline constexpr absl::Duration kHoldAfterFailure = absl::Seconds(30);
 // The longest that a version may take to be committed, other ranks' work included. As StepLeader's step_timeout.
 inline constexpr absl::Duration kVersionTimeout = absl::Minutes(10);
 
+// The cursor's text when the last step is done.
+inline constexpr char kFinishedActivity[] = "finished, waiting to be told to stop";
+
 class RankRunner {
  public:
   struct Options {
@@ -98,6 +101,8 @@ class RankRunner {
   void Report(v1::MemberReport report);
   // Sleeps until Stop; false when `timeout` came first.
   bool WaitStopped(absl::Duration timeout);
+  template <typename Condition>
+  bool WaitFor(absl::Duration timeout, Condition condition) const;
 
   // Constant after construction.
   const Options options_;

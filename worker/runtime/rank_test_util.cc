@@ -7,9 +7,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
+#include "services/base/log.h"
 
 namespace penstock {
 namespace {
@@ -94,6 +96,7 @@ bool ReportLog::WaitForCount(v1::MemberReport::ReportCase kind, int count, absl:
 }
 
 TestEpoch::TestEpoch(const Options& options) : options_(options) {
+  SetLogLevel(LogLevel::kError);
   const int ranks = WorldSize(options.spec);
   network_ = std::make_shared<FakeNetwork>(ranks);
   runners_.resize(ranks);
@@ -137,12 +140,25 @@ bool TestEpoch::WaitFinished(absl::Duration timeout) {
       timeout);
 }
 
+bool TestEpoch::WaitIdle(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  for (auto& runner : runners_) {
+    while (runner != nullptr && runner->cursor().instruction() != kFinishedActivity) {
+      if (absl::Now() > deadline) return false;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  }
+  return true;
+}
+
 void TestEpoch::StopAll() {
   for (auto& runner : runners_) {
     if (runner != nullptr) runner->Stop("the test is over");
   }
   for (auto& runner : runners_) {
-    if (runner != nullptr) EXPECT_TRUE(runner->WaitEnded(absl::Seconds(10)));
+    if (runner != nullptr) {
+      EXPECT_TRUE(runner->WaitEnded(absl::Seconds(10)));
+    }
   }
 }
 

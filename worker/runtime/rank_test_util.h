@@ -60,7 +60,7 @@ class TestEpoch {
     WorkerMetrics* metrics = nullptr;
     absl::Duration hold_after_failure = absl::Seconds(20);
     // Ranks that are never started.
-    std::vector<int> absent;
+    std::vector<int> absent = {};
   };
 
   explicit TestEpoch(const Options& options);
@@ -71,6 +71,8 @@ class TestEpoch {
   FakeNetwork& network() { return *network_; }
   // Waits for JobFinished.
   bool WaitFinished(absl::Duration timeout = absl::Seconds(60));
+  // Waits until every rank has done its last step.
+  bool WaitIdle(absl::Duration timeout = absl::Seconds(60));
   void StopAll();
 
  private:

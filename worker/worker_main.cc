@@ -1,0 +1,178 @@
+// penstock-worker: runs one pipeline stage of one data replica of a job at a time, from job to job.
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "core/base/status_macros.h"
+#include "services/base/flags.h"
+#include "services/base/log.h"
+#include "services/base/shutdown.h"
+#include "services/membership/member.h"
+#include "services/rpc/address.h"
+#include "services/rpc/server.h"
+#include "services/telemetry/metrics.h"
+#include "services/telemetry/metrics_server.h"
+#include "services/telemetry/timeline.h"
+#include "worker/comm/gloo/gloo_communicator.h"
+#include "worker/comm/rendezvous_client.h"
+#include "worker/ops/cpu/passive_threads.h"
+#include "worker/runtime/parameter_state_client.h"
+#include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/worker_node.h"
+
+ABSL_FLAG(std::string, listen, "127.0.0.1:0", "host:port of health checks and reflection; port 0 takes any free one");
+ABSL_FLAG(std::string, address, "",
+          "name or address of this machine as other workers reach it; the host of --listen when empty");
+ABSL_FLAG(std::string, coordinator, "", "host:port of the coordinator (needed)");
+ABSL_FLAG(std::string, id, "", "stable name of this worker in the cluster, worker-0 say (needed)");
+ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:0",
+          "host:port of /metrics; port 0 takes any free one, empty has none");
+ABSL_FLAG(int, threads, 0, "threads that compute; 0 takes all of the machine");
+
+namespace penstock {
+namespace {
+
+constexpr char kUsage[] =
+    "penstock-worker: computes. It joins the coordinator, runs one rank of a job when it is told to,\n"
+    "and goes on from job to job. It holds nothing that can't be computed again.\n"
+    "\n"
+    "  penstock-worker --id=worker-0 --coordinator=10.0.0.1:7000 --listen=10.0.0.3:0 --threads=8\n"
+    "\n"
+    "  OMP_WAIT_POLICY   active keeps waiting threads spinning, for a worker that has its cores to itself (passive)\n";
+
+// A last RankStopped has this long to get out.
+constexpr absl::Duration kFlushTimeout = absl::Seconds(1);
+
+absl::Status CheckFlags() {
+  if (absl::GetFlag(FLAGS_coordinator).empty()) {
+    return absl::InvalidArgumentError("--coordinator is missing: the coordinator's host:port");
+  }
+  if (absl::GetFlag(FLAGS_id).empty()) return absl::InvalidArgumentError("--id is missing: worker-0, say");
+  if (absl::GetFlag(FLAGS_threads) < 0) return absl::InvalidArgumentError("--threads can't be negative");
+  return ParseHostPort(absl::GetFlag(FLAGS_coordinator)).status();
+}
+
+int Threads() {
+  const int asked = absl::GetFlag(FLAGS_threads);
+  return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+// Hands reports to the Member, which is made after what reports.
+class Reporter {
+ public:
+  void Set(Member* member) {
+    member_ = member;
+    ready_.Notify();
+  }
+  void Report(v1::MemberReport report) {
+    ready_.WaitForNotification();
+    if (absl::Status status = member_->Report(std::move(report)); !status.ok()) {
+      LogWarning("a report was dropped: {}", status);
+    }
+  }
+
+ private:
+  absl::Notification ready_;
+  Member* member_ = nullptr;
+};
+
+std::unique_ptr<Connector> Connect(const std::shared_ptr<GlooDevice>& device, const RankPlan& plan) {
+  GlooConnectorOptions options;
+  options.device = device;
+  options.rendezvous = std::make_shared<RendezvousClient>(absl::GetFlag(FLAGS_coordinator), plan.assignment.job_id(),
+                                                          plan.assignment.epoch());
+  options.rank = plan.rank();
+  options.size = plan.mesh.size();
+  for (const v1::Peer& peer : plan.assignment.peers()) options.names.push_back(peer.worker_id());
+  return MakeGlooConnector(std::move(options));
+}
+
+absl::StatusOr<Member::Options> MemberOptions(const RpcServer& server, const MetricsServer* metrics, WorkerNode& node,
+                                              std::atomic<bool>& refused) {
+  Member::Options member;
+  member.coordinator_address = absl::GetFlag(FLAGS_coordinator);
+  member.info.set_role(v1::MEMBER_ROLE_WORKER);
+  member.info.set_id(absl::GetFlag(FLAGS_id));
+  PENSTOCK_ASSIGN_OR_RETURN(HostPort address, ParseHostPort(server.address()));
+  if (!absl::GetFlag(FLAGS_address).empty()) address.host = absl::GetFlag(FLAGS_address);
+  member.info.set_address(address.ToString());
+  if (metrics != nullptr) member.info.set_metrics_address(metrics->address());
+  member.info.set_device("cpu");
+  member.info.set_threads(Threads());
+  member.on_command = [&node](const v1::MemberCommand& command) { node.OnCommand(command); };
+  member.running = [&node] { return node.running(); };
+  member.cursor = [&node] { return node.cursor(); };
+  member.on_refused = [&refused](const absl::Status&) {
+    refused = true;
+    ShutdownSignal::Request();
+  };
+  return member;
+}
+
+absl::Status Run() {
+  PENSTOCK_RETURN_IF_ERROR(CheckFlags());
+  Metrics metrics("worker");
+  WorkerMetrics worker_metrics(metrics);
+  Timeline timeline;
+  std::unique_ptr<MetricsServer> metrics_server;
+  if (!absl::GetFlag(FLAGS_metrics_listen).empty()) {
+    PENSTOCK_ASSIGN_OR_RETURN(metrics_server, MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), metrics));
+  }
+  RpcServer::Options server_options;
+  server_options.address = absl::GetFlag(FLAGS_listen);
+  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(server_options));
+  PENSTOCK_ASSIGN_OR_RETURN(const HostPort listening, ParseHostPort(server->address()));
+  const std::string host = absl::GetFlag(FLAGS_address).empty() ? listening.host : absl::GetFlag(FLAGS_address);
+  PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<GlooDevice> device, GlooDevice::Create(host));
+
+  Reporter reporter;
+  WorkerNode::Options options;
+  options.threads = Threads();
+  options.connect = [device](const RankPlan& plan) { return Connect(device, plan); };
+  options.state = CreateParameterStateClient;
+  options.report = [&reporter](v1::MemberReport report) { reporter.Report(std::move(report)); };
+  options.metrics = &worker_metrics;
+  options.timeline = &timeline;
+  WorkerNode node(std::move(options));
+
+  std::atomic<bool> refused = false;
+  PENSTOCK_ASSIGN_OR_RETURN(Member::Options member_options,
+                            MemberOptions(*server, metrics_server.get(), node, refused));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Member> member, Member::Start(std::move(member_options)));
+  reporter.Set(member.get());
+  LogInfo("serving at {}, metrics at {}, coordinator {}, {} threads", server->address(),
+          metrics_server == nullptr ? "none" : metrics_server->address(), absl::GetFlag(FLAGS_coordinator), Threads());
+
+  ShutdownSignal::Wait();
+  LogInfo("stopping");
+  server->Drain();
+  node.Stop("the worker process was asked to end");
+  member->Flush(kFlushTimeout);
+  member->Stop();
+  server->Stop();
+  if (refused) return absl::AbortedError(absl::StrCat("another process has taken the id ", absl::GetFlag(FLAGS_id)));
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace penstock
+
+int main(int argc, char** argv) {
+  penstock::MakeWaitingThreadsSleep(argv);
+  penstock::ShutdownSignal::Install();
+  penstock::ParseFlags(argc, argv, penstock::kUsage);
+  penstock::InitLog(absl::GetFlag(FLAGS_id).empty() ? "worker" : absl::GetFlag(FLAGS_id));
+  const absl::Status status = penstock::Run();
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "penstock-worker: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
