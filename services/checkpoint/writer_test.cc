@@ -154,5 +154,23 @@ TEST(WriterTest, TheSameStepAgainReplaces) {
   EXPECT_EQ(Names(blobs, kFolder), std::vector<std::string>{"step-00000100"});
 }
 
+TEST(WriterTest, OnARealDisk) {
+  const std::string folder = JoinPath(::testing::TempDir(), "writer_test/small");
+  Blobs& disk = LocalDisk();
+  ASSERT_TRUE(disk.RemoveTree(folder).ok());
+  for (uint64_t step = 1; step <= 3; ++step) {
+    const auto path = SaveSmallCheckpoint(disk, folder, step, SmallState(step));
+    ASSERT_TRUE(path.ok()) << path.status();
+    ASSERT_TRUE(ApplyRetention(disk, folder, 2).ok());
+  }
+  EXPECT_EQ(Names(disk, folder), (std::vector<std::string>{"step-00000002", "step-00000003"}));
+  const auto newest = FindNewestCheckpoint(disk, folder);
+  ASSERT_TRUE(newest.ok());
+  EXPECT_EQ(VerifyCheckpoint(disk, newest->path, nullptr)->digest, SmallManifest(3, SmallState(3)).digest);
+  // The same step again, over the one that is there.
+  EXPECT_TRUE(SaveSmallCheckpoint(disk, folder, 3, SmallState(3)).ok());
+  EXPECT_EQ(Names(disk, folder), (std::vector<std::string>{"step-00000002", "step-00000003"}));
+}
+
 }  // namespace
 }  // namespace penstock

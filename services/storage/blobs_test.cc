@@ -110,6 +110,12 @@ TEST_P(BlobsTest, FoldersListRenameAndRemove) {
   EXPECT_EQ(blobs_->CreateFolders(Path("x/y")).code(), absl::StatusCode::kOk);
 }
 
+TEST_P(BlobsTest, AFileInTheWayOfAFolderIsRefused) {
+  ASSERT_TRUE(blobs_->WriteAtomic(Path("a"), "a").ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(blobs_->CreateFolders(Path("a"))));
+  EXPECT_TRUE(absl::IsFailedPrecondition(blobs_->CreateFolders(Path("a/b/c"))));
+}
+
 TEST_P(BlobsTest, WriteAtomicReplacesAndLeavesNothingElse) {
   ASSERT_TRUE(blobs_->WriteAtomic(Path("a"), "old").ok());
   ASSERT_TRUE(blobs_->WriteAtomic(Path("a"), "new text").ok());

@@ -47,11 +47,19 @@ class Disk final : public Blobs {
  public:
   absl::Status CreateFolders(const std::string& path) override {
     std::error_code error;
+    std::vector<std::string> missing;
+    for (std::string folder = path; !std::filesystem::is_directory(folder, error); folder = ParentOf(folder)) {
+      if (std::filesystem::exists(folder, error)) {
+        return absl::FailedPreconditionError(absl::StrCat(folder, ": is a file where a folder is expected"));
+      }
+      missing.push_back(folder);
+      // A path that leads nowhere ends here; making it below says why.
+      if (ParentOf(folder) == folder || folder == ".") break;
+    }
     std::filesystem::create_directories(path, error);
     if (error) return SystemError(error.value(), "make the folder", path);
-    if (!std::filesystem::is_directory(path, error)) {
-      return absl::FailedPreconditionError(absl::StrCat(path, ": is a file where a folder is expected"));
-    }
+    // A folder is only there for good once the one above it is on disk.
+    for (const std::string& folder : missing) PENSTOCK_RETURN_IF_ERROR(Sync(ParentOf(folder)));
     return absl::OkStatus();
   }
 
