@@ -1,6 +1,5 @@
 #include "worker/ops/cpu/cpu_backend.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "worker/ops/cpu/cross_entropy.h"
 #include "worker/ops/cpu/embedding.h"
 #include "worker/ops/cpu/gelu.h"
+#include "worker/ops/cpu/host_memory.h"
 #include "worker/ops/cpu/layer_norm.h"
 #include "worker/ops/cpu/linear.h"
 #include "worker/ops/cpu/matmul.h"
@@ -24,23 +24,6 @@ namespace {
 constexpr int kThreadsMax = 1024;
 // Less than this isn't worth a thread.
 constexpr int64_t kCopyUnitBytes = 1 << 20;
-// Pages start here, and so may huge ones.
-constexpr size_t kMemoryAlignment = 4096;
-
-class HostMemory : public DeviceMemory {
- public:
-  HostMemory(std::byte* data, int64_t size) : data_(data), size_(size) {}
-  HostMemory(const HostMemory&) = delete;
-  HostMemory& operator=(const HostMemory&) = delete;
-  ~HostMemory() override { std::free(data_); }
-
-  std::byte* data() const override { return data_; }
-  int64_t size() const override { return size_; }
-
- private:
-  std::byte* const data_;
-  const int64_t size_;
-};
 
 struct Dimension {
   const char* name;
@@ -68,15 +51,7 @@ class CpuBackend : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override {
-    if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("can't allocate ", bytes, " bytes"));
-    const size_t size = (static_cast<size_t>(bytes) + kMemoryAlignment) / kMemoryAlignment * kMemoryAlignment;
-    void* data = std::aligned_alloc(kMemoryAlignment, size);
-    if (data == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat("this host hasn't ", bytes, " bytes of memory to allocate"));
-    }
-    // Touches every page now, so that the first step pays no faults.
-    std::memset(data, 0, size);
-    return std::unique_ptr<DeviceMemory>(std::make_unique<HostMemory>(static_cast<std::byte*>(data), bytes));
+    return cpu::AllocateHostMemory(bytes);
   }
 
   absl::Status Zero(const OpContext&, void* to, int64_t bytes) override {
