@@ -1,6 +1,7 @@
 #include "worker/comm/rendezvous_client.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -61,11 +62,11 @@ absl::Status RendezvousClient::Retry(const char* method, absl::Duration timeout,
   const absl::Time deadline = Clock::Real()->Monotonic() + timeout;
   while (true) {
     const absl::Duration left = deadline - Clock::Real()->Monotonic();
-    grpc::ClientContext context;
-    SetDeadline(context, std::clamp(left, absl::Milliseconds(1), kAttemptTimeout));
-    PENSTOCK_RETURN_IF_ERROR(calls_.Enter(&context));
-    const grpc::Status result = call(&context);
-    calls_.Leave(&context);
+    const auto context = std::make_shared<grpc::ClientContext>();
+    SetDeadline(*context, std::clamp(left, absl::Milliseconds(1), kAttemptTimeout));
+    PENSTOCK_RETURN_IF_ERROR(calls_.Enter(context));
+    const grpc::Status result = call(context.get());
+    calls_.Leave(context);
     PENSTOCK_RETURN_IF_ERROR(calls_.status());
     absl::Status status = ToAbslStatus(result, method, address_);
     const bool transient = absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);

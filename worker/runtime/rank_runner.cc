@@ -30,6 +30,11 @@ void RankRunner::Stop(const std::string& reason) {
   changed_.notify_all();
 }
 
+bool RankRunner::released() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return released_;
+}
+
 bool RankRunner::ended() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return ended_;
@@ -89,6 +94,11 @@ void RankRunner::Main() {
   }
   LogInfo("job {} epoch {}: rank {} ended ({})", options_.assignment.job_id(), options_.assignment.epoch(),
           options_.assignment.rank(), outcome);
+  {
+    // Before the report: whoever reads it finds the worker idle.
+    std::lock_guard<std::mutex> lock(mutex_);
+    released_ = true;
+  }
   v1::MemberReport report;
   report.mutable_stopped()->set_rank(options_.assignment.rank());
   Report(std::move(report));

@@ -74,7 +74,9 @@ class RankRunner {
 
   // Ends every wait and the rank. The first reason stays.
   void Stop(const std::string& reason);
-  // Whether the rank has ended: RankStopped was reported, and all its memory and connections are gone.
+  // Whether all its memory and connections are gone.
+  bool released() const;
+  // Whether, besides, RankStopped was reported.
   bool ended() const;
   bool WaitEnded(absl::Duration timeout) const;
 
@@ -114,6 +116,7 @@ class RankRunner {
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool released_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Last: it uses all of the above.

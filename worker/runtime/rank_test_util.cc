@@ -114,7 +114,7 @@ TestEpoch::TestEpoch(const Options& options) : options_(options) {
       entry.set_rank(peer);
       entry.set_worker_id(absl::StrCat("worker-", peer));
     }
-    assignment.add_shards("in process");
+    for (const std::string& shard : options.shards) assignment.add_shards(shard);
     runner.threads = 1;
     runner.connect = [network = network_](const RankPlan& plan) {
       return MakeFakeConnector(network, plan.rank(), {.wait_timeout = absl::Seconds(60)});
@@ -122,6 +122,8 @@ TestEpoch::TestEpoch(const Options& options) : options_(options) {
     runner.state = [service = options.service, epoch = options.epoch](const RankPlan&) {
       return service->NewClient(epoch);
     };
+    if (options.connect) runner.connect = options.connect;
+    if (options.state) runner.state = options.state;
     runner.report = [log = options.log](v1::MemberReport report) { log->Add(std::move(report)); };
     runner.timeline = options.timeline;
     runner.metrics = options.metrics;

@@ -52,7 +52,7 @@ class TestEpoch {
  public:
   struct Options {
     v1::JobSpec spec;
-    std::shared_ptr<FakeStateService> service;
+    std::shared_ptr<FakeStateService> service = {};
     uint64_t epoch = 1;
     uint64_t start_step = 0;
     ReportLog* log = nullptr;
@@ -61,6 +61,10 @@ class TestEpoch {
     absl::Duration hold_after_failure = absl::Seconds(20);
     // Ranks that are never started.
     std::vector<int> absent = {};
+    // Real ones instead of the fakes.
+    std::vector<std::string> shards = {"in process"};
+    std::function<std::unique_ptr<Connector>(const RankPlan&)> connect = {};
+    std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state = {};
   };
 
   explicit TestEpoch(const Options& options);

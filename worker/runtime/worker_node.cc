@@ -38,13 +38,13 @@ std::shared_ptr<RankRunner> WorkerNode::current() const {
 
 std::optional<v1::RunningRank> WorkerNode::running() const {
   const std::shared_ptr<RankRunner> runner = current();
-  if (runner == nullptr || runner->ended()) return std::nullopt;
+  if (runner == nullptr || runner->released()) return std::nullopt;
   return runner->running();
 }
 
 v1::Cursor WorkerNode::cursor() const {
   const std::shared_ptr<RankRunner> runner = current();
-  return runner == nullptr || runner->ended() ? v1::Cursor() : runner->cursor();
+  return runner == nullptr || runner->released() ? v1::Cursor() : runner->cursor();
 }
 
 void WorkerNode::OnCommand(const v1::MemberCommand& command) {
@@ -61,7 +61,7 @@ void WorkerNode::OnCommand(const v1::MemberCommand& command) {
     if (command.has_stop() && current_ != nullptr && Covers(command.stop(), current_->assignment())) abort = current_;
     changed_.notify_all();
   }
-  if (abort != nullptr && !abort->ended()) abort->Stop(command.stop().reason());
+  if (abort != nullptr) abort->Stop(command.stop().reason());
 }
 
 void WorkerNode::Main() {
@@ -82,12 +82,13 @@ void WorkerNode::Main() {
 bool WorkerNode::EndCurrent(const std::string& reason) {
   const std::shared_ptr<RankRunner> runner = current();
   if (runner == nullptr) return false;
+  const bool was_running = !runner->released();
   runner->Stop(reason);
   // An instruction that computes isn't interrupted, so this is as long as one at most.
   runner->WaitEnded(absl::InfiniteDuration());
   std::lock_guard<std::mutex> lock(mutex_);
   if (current_ == runner) current_.reset();
-  return true;
+  return was_running;
 }
 
 void WorkerNode::Assign(const v1::Assignment& assignment) {

@@ -1,0 +1,182 @@
+// Ranks with everything real but the processes: Gloo between them, gRPC to shards of the parameter service.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status_macros.h"
+#include "services/parameter/client.h"
+#include "services/parameter/server.h"
+#include "worker/comm/fake/rendezvous.h"
+#include "worker/comm/gloo/gloo_communicator.h"
+#include "worker/runtime/parameter_state_client.h"
+#include "worker/runtime/rank_test_util.h"
+
+namespace penstock {
+namespace {
+
+using Kind = v1::MemberReport;
+constexpr CallOptions kCall{.timeout = absl::Seconds(20)};
+
+// Shards of the parameter service with the job open on them.
+class Shards {
+ public:
+  Shards(const v1::JobSpec& spec, int count) {
+    for (int i = 0; i < count; ++i) {
+      absl::StatusOr<std::unique_ptr<ParameterServer>> server = ParameterServer::Start({});
+      PENSTOCK_CHECK(server.ok());
+      servers_.push_back(*std::move(server));
+      addresses_.push_back(servers_.back()->address());
+      clients_.push_back(std::make_unique<ShardClient>(absl::StrCat("shard ", i), addresses_.back()));
+      v1::OpenJobRequest open;
+      open.set_job_id("job-1");
+      *open.mutable_spec() = spec;
+      open.set_shard_index(i);
+      open.set_shard_count(count);
+      open.set_epoch(1);
+      EXPECT_TRUE(clients_[i]->OpenJob(open, kCall).ok());
+    }
+  }
+
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // As the coordinator changes an epoch when nothing is prepared, or all have committed: the version to go on from.
+  uint64_t Seal(uint64_t epoch) {
+    std::vector<v1::SealResponse> sealed;
+    uint64_t newest = 0;
+    for (auto& client : clients_) {
+      v1::SealRequest seal;
+      seal.set_job_id("job-1");
+      seal.set_epoch(epoch);
+      const auto response = client->Seal(seal, kCall);
+      EXPECT_TRUE(response.ok()) << response.status();
+      sealed.push_back(*response);
+      newest = std::max(newest, response->committed_step());
+    }
+    for (size_t i = 0; i < clients_.size(); ++i) {
+      if (!sealed[i].has_prepared()) continue;
+      v1::DecideRequest decide;
+      decide.set_job_id("job-1");
+      decide.set_epoch(epoch);
+      decide.set_step(sealed[i].prepared().step());
+      for (const v1::SealResponse& other : sealed) {
+        if (other.committed_step() == decide.step()) *decide.mutable_decision() = other.last_decision();
+      }
+      EXPECT_TRUE(clients_[i]->Decide(decide, kCall).ok());
+    }
+    return newest;
+  }
+
+  // Digests of all pieces, in order.
+  std::string Digest(uint64_t step) {
+    std::string all;
+    for (auto& client : clients_) {
+      v1::GetDigestRequest request;
+      request.set_job_id("job-1");
+      request.set_step(step);
+      const auto response = client->GetDigest(request, kCall);
+      EXPECT_TRUE(response.ok()) << response.status();
+      if (!response.ok()) return "none";
+      for (const v1::PieceDigest& piece : response->pieces()) absl::StrAppend(&all, piece.digests());
+    }
+    return all;
+  }
+
+ private:
+  std::vector<std::unique_ptr<ParameterServer>> servers_;
+  std::vector<std::string> addresses_;
+  std::vector<std::unique_ptr<ShardClient>> clients_;
+};
+
+TestEpoch::Options EpochOptions(const v1::JobSpec& spec, const Shards& shards, ReportLog* log, uint64_t epoch = 1,
+                                uint64_t start_step = 0) {
+  static auto* const device = new std::shared_ptr<GlooDevice>(*GlooDevice::Create("127.0.0.1"));
+  TestEpoch::Options options;
+  options.spec = spec;
+  options.log = log;
+  options.epoch = epoch;
+  options.start_step = start_step;
+  options.shards = shards.addresses();
+  options.state = CreateParameterStateClient;
+  options.connect = [store = std::make_shared<FakeRendezvousStore>()](const RankPlan& plan) {
+    GlooConnectorOptions gloo;
+    gloo.device = *device;
+    gloo.rendezvous = std::make_shared<FakeRendezvous>(store);
+    gloo.rank = plan.rank();
+    gloo.size = plan.mesh.size();
+    for (const v1::Peer& peer : plan.assignment.peers()) gloo.names.push_back(peer.worker_id());
+    return MakeGlooConnector(std::move(gloo));
+  };
+  return options;
+}
+
+std::string Train(const TinyJob& job, int shard_count) {
+  const v1::JobSpec spec = MakeTinyJob(job);
+  Shards shards(spec, shard_count);
+  ReportLog log;
+  TestEpoch epoch(EpochOptions(spec, shards, &log));
+  EXPECT_TRUE(epoch.WaitFinished());
+  epoch.StopAll();
+  EXPECT_EQ(log.Count(Kind::kStep), job.steps);
+  EXPECT_EQ(log.Count(Kind::kFailed), 0);
+  return shards.Digest(job.steps);
+}
+
+TEST(RankServiceTest, OneDigestOverDepthScheduleAndShards) {
+  for (const int data : {1, 2}) {
+    const std::string reference = Train({.pipeline = 1, .data = data}, 1);
+    ASSERT_GT(reference.size(), 16u);
+    EXPECT_EQ(reference, Train({.pipeline = 2, .data = data, .schedule = v1::ParallelSpec::SCHEDULE_GPIPE}, 2));
+    EXPECT_EQ(reference, Train({.pipeline = 4, .data = data}, 3));
+  }
+}
+
+TEST(RankServiceTest, RecoveriesChangeNoBit) {
+  constexpr int kSteps = 12;
+  const TinyJob job{.pipeline = 2, .data = 2, .steps = kSteps};
+  const std::string reference = Train(job, 2);
+  const v1::JobSpec spec = MakeTinyJob(job);
+  Shards shards(spec, 2);
+  ReportLog log;
+  uint64_t epoch = 1;
+  uint64_t committed = 0;
+  for (; epoch <= 8 && committed < kSteps; ++epoch) {
+    TestEpoch ranks(EpochOptions(spec, shards, &log, epoch, committed));
+    // One step further each time at most, then a stop at whatever the ranks are doing.
+    log.WaitForCount(Kind::kStep, static_cast<int>(epoch) - 1);
+    absl::SleepFor(absl::Milliseconds(7 * epoch % 5));
+    const absl::Time begin = absl::Now();
+    ranks.StopAll();
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(1));
+    committed = shards.Seal(epoch + 1);
+  }
+  TestEpoch last(EpochOptions(spec, shards, &log, epoch, committed));
+  ASSERT_TRUE(last.WaitFinished());
+  last.StopAll();
+  EXPECT_EQ(log.Count(Kind::kFailed), 0);
+  EXPECT_EQ(shards.Digest(kSteps), reference);
+}
+
+TEST(RankServiceTest, ASealedEpochEndsByItself) {
+  const v1::JobSpec spec = MakeTinyJob({.pipeline = 2, .data = 2, .steps = 1000000});
+  Shards shards(spec, 2);
+  ReportLog log;
+  TestEpoch::Options options = EpochOptions(spec, shards, &log);
+  options.hold_after_failure = absl::Milliseconds(100);
+  TestEpoch epoch(options);
+  ASSERT_TRUE(log.WaitForCount(Kind::kStep, 3));
+  shards.Seal(2);
+  for (int i = 0; i < epoch.size(); ++i) EXPECT_TRUE(epoch.rank(i).WaitEnded(absl::Seconds(10))) << "rank " << i;
+  for (const v1::MemberReport& report : log.All()) {
+    if (report.has_failed()) {
+      EXPECT_FALSE(report.failed().permanent()) << report.failed().message();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace penstock
