@@ -61,12 +61,13 @@ struct CallOptions {
 class ShardClient {
  public:
   // Answers of asynchronous calls. Called once, on one of gRPC's threads or on the caller's (when the group was
-  // cancelled already): it must not block.
+  // cancelled already): it must not block, nor destroy the client.
   template <typename Response>
   using Done = std::function<void(absl::StatusOr<Response>)>;
 
   // Connects when first used. `name` is how errors call it: "shard 1".
   ShardClient(const std::string& name, const std::string& address);
+  // Ends the calls that are under way (CANCELLED) and returns when their answers were handed out.
   ~ShardClient();
   ShardClient(const ShardClient&) = delete;
   ShardClient& operator=(const ShardClient&) = delete;
@@ -87,8 +88,8 @@ class ShardClient {
   absl::StatusOr<v1::GetDigestResponse> GetDigest(const v1::GetDigestRequest& request, const CallOptions& options);
   absl::StatusOr<v1::GetStepsResponse> GetSteps(const v1::GetStepsRequest& request, const CallOptions& options);
 
-  // The same without waiting, for whoever runs a state machine over many shards (StepLeader, EpochChange). `done` may
-  // come after the ShardClient is gone; options.group must live until then.
+  // The same without waiting, for whoever runs a state machine over many shards (StepLeader, EpochChange).
+  // options.group lives until `done` was called.
   void OpenJobAsync(const v1::OpenJobRequest& request, const CallOptions& options, Done<v1::OpenJobResponse> done);
   void CloseJobAsync(const v1::CloseJobRequest& request, const CallOptions& options, Done<v1::CloseJobResponse> done);
   void PrepareAsync(const v1::PrepareRequest& request, const CallOptions& options, Done<v1::PrepareResponse> done);
@@ -115,7 +116,7 @@ class ShardClient {
   struct Impl;
 
  private:
-  std::shared_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 class ParameterClient {

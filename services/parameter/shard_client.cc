@@ -17,57 +17,86 @@ using AsyncStub = v1::ParameterShard::StubInterface::async_interface;
 template <typename Request, typename Response>
 using Method = void (AsyncStub::*)(grpc::ClientContext*, const Request*, Response*, std::function<void(grpc::Status)>);
 
-// What one call needs until it ends.
+// One call under way. Freed by its end.
 template <typename Request, typename Response>
 struct Call {
-  std::shared_ptr<ShardClient::Impl> shard;
+  const ShardClient::Impl* shard = nullptr;
+  std::shared_ptr<CallsUnderWay> calls;
+  const char* name = nullptr;
+  CallGroup* group = nullptr;
   std::shared_ptr<grpc::ClientContext> context = std::make_shared<grpc::ClientContext>();
   Request request;
   Response response;
+  ShardClient::Done<Response> done;
+
+  void Leave() {
+    if (group != nullptr) group->Leave(context);
+    calls->group.Leave(context);
+  }
 };
 
 template <typename Request, typename Response>
-void Start(const std::shared_ptr<ShardClient::Impl>& shard, const char* name, Method<Request, Response> method,
-           const Request& request, const CallOptions& options, ShardClient::Done<Response> done) {
-  auto call = std::make_shared<Call<Request, Response>>();
-  call->shard = shard;
-  call->request = request;
-  SetDeadline(*call->context, options.timeout);
-  CallGroup* const group = options.group;
-  if (group != nullptr) {
-    if (const absl::Status entered = group->Enter(call->context); !entered.ok()) return done(entered);
+void End(Call<Request, Response>* ended, const grpc::Status& status) {
+  std::unique_ptr<Call<Request, Response>> call(ended);
+  call->Leave();
+  absl::StatusOr<Response> reply = std::move(call->response);
+  if (!status.ok()) reply = call->shard->Convert(status, call->name);
+  if (absl::IsCancelled(reply.status()) && call->group != nullptr && call->group->cancelled()) {
+    reply = call->group->status();
   }
-  (shard->stub->async()->*method)(call->context.get(), &call->request, &call->response,
-                                  [call, group, name, done = std::move(done)](const grpc::Status& status) {
-                                    absl::Status result = call->shard->Convert(status, name);
-                                    if (group != nullptr) {
-                                      group->Leave(call->context);
-                                      if (absl::IsCancelled(result) && group->cancelled()) result = group->status();
-                                    }
-                                    if (!result.ok()) return done(result);
-                                    done(std::move(call->response));
-                                  });
+  const ShardClient::Done<Response> done = std::move(call->done);
+  const std::shared_ptr<CallsUnderWay> calls = call->calls;
+  // The context holds on to the channel, and a channel must not go on this thread, which is gRPC's own: its last one
+  // would wait here for itself. So the context goes before the client's destructor is let through.
+  call.reset();
+  done(std::move(reply));
+  calls->End();
 }
 
 template <typename Request, typename Response>
-absl::StatusOr<Response> Wait(const std::shared_ptr<ShardClient::Impl>& shard, const char* name,
-                              Method<Request, Response> method, const Request& request, const CallOptions& options) {
-  std::promise<absl::StatusOr<Response>> promise;
-  std::future<absl::StatusOr<Response>> future = promise.get_future();
+void Start(const ShardClient::Impl& shard, const char* name, Method<Request, Response> method, const Request& request,
+           const CallOptions& options, ShardClient::Done<Response> done) {
+  auto call = std::make_unique<Call<Request, Response>>();
+  call->shard = &shard;
+  call->calls = shard.calls;
+  call->name = name;
+  call->group = options.group;
+  call->request = request;
+  SetDeadline(*call->context, options.timeout);
+  absl::Status entered = shard.calls->group.Enter(call->context);
+  if (entered.ok() && options.group != nullptr) entered = options.group->Enter(call->context);
+  if (!entered.ok()) {
+    call->Leave();
+    return done(entered);
+  }
+  call->done = std::move(done);
+  shard.calls->Begin();
+  Call<Request, Response>* const started = call.release();
+  (shard.stub->async()->*method)(started->context.get(), &started->request, &started->response,
+                                 [started](const grpc::Status& status) { End(started, status); });
+}
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> Wait(const ShardClient::Impl& shard, const char* name, Method<Request, Response> method,
+                              const Request& request, const CallOptions& options) {
+  const auto promise = std::make_shared<std::promise<absl::StatusOr<Response>>>();
   Start<Request, Response>(shard, name, method, request, options,
-                           [&promise](absl::StatusOr<Response> reply) { promise.set_value(std::move(reply)); });
-  return future.get();
+                           [promise](absl::StatusOr<Response> reply) { promise->set_value(std::move(reply)); });
+  return promise->get_future().get();
 }
 
 }  // namespace
 
-ShardClient::ShardClient(const std::string& name, const std::string& address) : impl_(std::make_shared<Impl>()) {
+ShardClient::ShardClient(const std::string& name, const std::string& address) : impl_(std::make_unique<Impl>()) {
   impl_->name = name;
   impl_->address = address;
   impl_->channel = CreateChannel(address);
   impl_->stub = v1::ParameterShard::NewStub(impl_->channel);
 }
-ShardClient::~ShardClient() = default;
+ShardClient::~ShardClient() {
+  impl_->calls->group.Cancel("the client is gone");
+  impl_->calls->WaitForNone();
+}
 
 const std::string& ShardClient::name() const { return impl_->name; }
 const std::string& ShardClient::address() const { return impl_->address; }
@@ -79,11 +108,11 @@ absl::Status ShardClient::Impl::Convert(const grpc::Status& status, const char* 
 
 #define PENSTOCK_SHARD_CALL(NAME)                                                                                      \
   absl::StatusOr<v1::NAME##Response> ShardClient::NAME(const v1::NAME##Request& request, const CallOptions& options) { \
-    return Wait<v1::NAME##Request, v1::NAME##Response>(impl_, #NAME, &AsyncStub::NAME, request, options);              \
+    return Wait<v1::NAME##Request, v1::NAME##Response>(*impl_, #NAME, &AsyncStub::NAME, request, options);             \
   }                                                                                                                    \
   void ShardClient::NAME##Async(const v1::NAME##Request& request, const CallOptions& options,                          \
                                 Done<v1::NAME##Response> done) {                                                       \
-    Start<v1::NAME##Request, v1::NAME##Response>(impl_, #NAME, &AsyncStub::NAME, request, options, std::move(done));   \
+    Start<v1::NAME##Request, v1::NAME##Response>(*impl_, #NAME, &AsyncStub::NAME, request, options, std::move(done));  \
   }
 
 PENSTOCK_SHARD_CALL(OpenJob)

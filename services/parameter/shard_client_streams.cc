@@ -21,15 +21,15 @@ namespace {
 // One call under way. One operation at a time, each begun and then waited for.
 class RawCall {
  public:
-  static absl::StatusOr<std::unique_ptr<RawCall>> Start(std::shared_ptr<ShardClient::Impl> shard, const char* method,
+  static absl::StatusOr<std::unique_ptr<RawCall>> Start(const ShardClient::Impl& shard, const char* method,
                                                         const CallOptions& options) {
-    std::unique_ptr<RawCall> call(new RawCall(std::move(shard), method, options.group));
+    std::unique_ptr<RawCall> call(new RawCall(shard, method, options.group));
     SetDeadline(*call->context_, options.timeout);
     if (options.group != nullptr) {
       PENSTOCK_RETURN_IF_ERROR(options.group->Enter(call->context_));
       call->entered_ = true;
     }
-    grpc::GenericStub stub(call->shard_->channel);
+    grpc::GenericStub stub(shard.channel);
     call->stream_ =
         stub.PrepareCall(call->context_.get(), absl::StrCat("/penstock.v1.ParameterShard/", method), &call->queue_);
     call->stream_->StartCall(nullptr);
@@ -69,14 +69,14 @@ class RawCall {
     grpc::Status status;
     stream_->Finish(&status, nullptr);
     Next();
-    const absl::Status result = shard_->Convert(status, method_);
+    const absl::Status result = shard_.Convert(status, method_);
     if (absl::IsCancelled(result) && group_ != nullptr && group_->cancelled()) return group_->status();
     return result;
   }
 
  private:
-  RawCall(std::shared_ptr<ShardClient::Impl> shard, const char* method, CallGroup* group)
-      : shard_(std::move(shard)), method_(method), group_(group), context_(std::make_shared<grpc::ClientContext>()) {}
+  RawCall(const ShardClient::Impl& shard, const char* method, CallGroup* group)
+      : shard_(shard), method_(method), group_(group), context_(std::make_shared<grpc::ClientContext>()) {}
 
   bool Next() { return queue_.Next(&tag_, &ok_) && ok_; }
   bool WaitWritten() {
@@ -85,7 +85,7 @@ class RawCall {
     return intact_ = Next() && intact_;
   }
 
-  const std::shared_ptr<ShardClient::Impl> shard_;
+  const ShardClient::Impl& shard_;
   const char* const method_;
   CallGroup* const group_;
   const std::shared_ptr<grpc::ClientContext> context_;
@@ -146,7 +146,7 @@ grpc::ByteBuffer Serialize(const v1::PullRequest& request) {
 
 absl::Status ShardClient::Push(const std::string& job_id, uint64_t epoch, uint64_t step,
                                std::span<const PushRange> ranges, const CallOptions& options) {
-  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RawCall> call, RawCall::Start(impl_, "Push", options));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RawCall> call, RawCall::Start(*impl_, "Push", options));
   bool first = true;
   bool intact = true;
   for (const PushRange& range : ranges) {
@@ -177,7 +177,7 @@ absl::Status ShardClient::Pull(const std::string& job_id, uint64_t epoch, uint64
   Destination destination(ranges);
   const uint64_t wanted = destination.missing();
   if (received != nullptr) *received = 0;
-  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RawCall> call, RawCall::Start(impl_, "Pull", options));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RawCall> call, RawCall::Start(*impl_, "Pull", options));
   grpc::ByteBuffer buffer;
   if (call->Write(Serialize(request)) && call->WritesDone()) {
     while (call->Read(&buffer)) {
