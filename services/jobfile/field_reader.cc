@@ -1,5 +1,6 @@
 #include "services/jobfile/field_reader.h"
 
+#include <algorithm>
 #include <map>
 
 #include "absl/strings/escaping.h"
@@ -81,6 +82,11 @@ void FieldReader::ReadOverride(const std::string& text) {
   override_path_ = text.substr(0, equals);
   if (equals == std::string::npos || equals == 0) {
     Fail(0, "", "isn't of the form FIELD=VALUE; write for example --set training.steps=100");
+    return;
+  }
+  if (std::count(override_path_.begin(), override_path_.end(), '.') > kYamlDepthMax) {
+    override_path_ = Shown(override_path_);
+    Fail(0, override_path_, "there is no such field");
     return;
   }
   const YamlDocument document = ParseYaml(std::string_view(text).substr(equals + 1));

@@ -4,6 +4,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <exception>
 #include <map>
 #include <optional>
@@ -74,6 +75,10 @@ class TreeBuilder final : public YAML::EventHandler {
     Fail(mark, absl::StrCat("has more than ", kYamlNodesMax, " values; a job file needs some dozens"));
   }
 
+  void TooDeep(int line) {
+    if (!failed()) error_ = {line, absl::StrCat("is nested more than ", kYamlDepthMax, " deep")};
+  }
+
   // "?" is no tag, "!" a quoted scalar; "!!int" and the like would be rules that this reader doesn't follow.
   bool CheckTag(const YAML::Mark& mark, const std::string& tag) {
     if (tag.empty() || tag == "?" || tag == "!") return true;
@@ -90,6 +95,7 @@ class TreeBuilder final : public YAML::EventHandler {
     auto node = std::make_shared<YamlNode>();
     node->kind = kind;
     node->line = LineOf(mark);
+    node->depth = kind == YamlNode::Kind::kMap || kind == YamlNode::Kind::kSequence ? 1 : 0;
     return node;
   }
 
@@ -97,7 +103,7 @@ class TreeBuilder final : public YAML::EventHandler {
     const auto node = Make(mark, kind);
     if (node == nullptr || !CheckTag(mark, tag)) return;
     if (open_.size() == kYamlDepthMax) {
-      return Fail(mark, absl::StrCat("is nested more than ", kYamlDepthMax, " deep"));
+      return TooDeep(node->line);
     }
     open_.push_back({node, anchor, nullptr});
   }
@@ -117,6 +123,9 @@ class TreeBuilder final : public YAML::EventHandler {
       return;
     }
     OpenNode& parent = open_.back();
+    // Through aliases a text of no depth makes a tree of any; whoever walks or frees it would run out of stack.
+    parent.node->depth = std::max(parent.node->depth, node->depth + 1);
+    if (parent.node->depth > kYamlDepthMax) return TooDeep(node->line);
     if (parent.node->kind == YamlNode::Kind::kSequence) {
       parent.node->items.push_back(node);
     } else if (parent.key == nullptr) {

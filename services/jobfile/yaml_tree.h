@@ -27,6 +27,8 @@ struct YamlNode {
   Kind kind = Kind::kNull;
   // Where it begins, from 1.
   int line = 0;
+  // Maps and sequences on the longest way down, itself and those behind aliases included; at most kYamlDepthMax.
+  int depth = 0;
   // Of a scalar.
   std::string text;
   bool quoted = false;

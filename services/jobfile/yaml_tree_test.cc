@@ -94,6 +94,14 @@ TEST(YamlTreeTest, HugeAndDeepInputIsRefused) {
   EXPECT_EQ(Root(repeat("[", 32) + repeat("]", 32))->kind, Kind::kSequence);
 }
 
+TEST(YamlTreeTest, DepthThroughAliasesCounts) {
+  std::string chain = "a0: &a0 []\n";
+  for (int i = 1; i < 2000; ++i) {
+    chain += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [*a" + std::to_string(i - 1) + "]\n";
+  }
+  EXPECT_THAT(ErrorOf(chain).message, HasSubstr("nested more than 32 deep"));
+}
+
 TEST(YamlTreeTest, AnAliasBombStaysSmall) {
   std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
   for (int i = 1; i < 30; ++i) {
