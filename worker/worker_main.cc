@@ -58,6 +58,11 @@ absl::Status CheckFlags() {
   }
   if (absl::GetFlag(FLAGS_id).empty()) return absl::InvalidArgumentError("--id is missing: worker-0, say");
   if (absl::GetFlag(FLAGS_threads) < 0) return absl::InvalidArgumentError("--threads can't be negative");
+  PENSTOCK_ASSIGN_OR_RETURN(const HostPort listen, ParseHostPort(absl::GetFlag(FLAGS_listen)));
+  if (absl::GetFlag(FLAGS_address).empty() && (listen.host == "0.0.0.0" || listen.host == "::")) {
+    return absl::InvalidArgumentError(absl::StrCat("--address is missing: with --listen=", absl::GetFlag(FLAGS_listen),
+                                                   " other workers can't tell this machine's"));
+  }
   return ParseHostPort(absl::GetFlag(FLAGS_coordinator)).status();
 }
 

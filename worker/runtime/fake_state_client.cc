@@ -153,6 +153,10 @@ void FakeStateService::Seal(uint64_t epoch) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     sealed_ = epoch;
+    // As a change of epoch decides: what some shard has committed, all do.
+    for (int shard = 0; shard < ranges_.shards(); ++shard) {
+      if (last_decision_.has_value() && committed_[shard] < last_decision_->step()) ApplyLocked(shard, *last_decision_);
+    }
     arrived_.Clear();
     refused.swap(waiting_);
     changed_.notify_all();
@@ -214,9 +218,9 @@ void FakeStateService::ApplyLocked(int shard, const v1::StepDecision& decision) 
     AdamWUpdate(params, part(gradient_), part(weights_), part(exp_avg_), part(exp_avg_sq_));
   }
   committed_[shard] = decision.step();
+  last_decision_ = decision;
   if (std::all_of(committed_.begin(), committed_.end(), [&](uint64_t step) { return step == decision.step(); })) {
     arrived_.Clear();
-    decisions_.push_back(decision);
   }
   changed_.notify_all();
 }
@@ -229,11 +233,6 @@ uint64_t FakeStateService::committed_step() const {
 std::vector<float> FakeStateService::weights() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return weights_;
-}
-
-std::vector<v1::StepDecision> FakeStateService::decisions() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return decisions_;
 }
 
 int FakeStateService::clients_alive() const {

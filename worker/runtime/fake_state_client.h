@@ -31,7 +31,7 @@ class FakeStateService : public std::enable_shared_from_this<FakeStateService> {
 
   std::unique_ptr<StateClient> NewClient(uint64_t epoch);
 
-  // Refuses older epochs from now on and drops an open step.
+  // Refuses older epochs from now on, completes a step that some shard has committed, and drops any other open one.
   void Seal(uint64_t epoch);
   // Commits are answered with UNAVAILABLE this many times before they are done.
   void FailCommits(int times);
@@ -40,7 +40,6 @@ class FakeStateService : public std::enable_shared_from_this<FakeStateService> {
 
   uint64_t committed_step() const;
   std::vector<float> weights() const;
-  std::vector<v1::StepDecision> decisions() const;
   int clients_alive() const;
 
  private:
@@ -73,7 +72,7 @@ class FakeStateService : public std::enable_shared_from_this<FakeStateService> {
   std::vector<float> weights_, exp_avg_, exp_avg_sq_, gradient_;
   RangeSet arrived_;
   std::vector<Waiting> waiting_;
-  std::vector<v1::StepDecision> decisions_;
+  std::optional<v1::StepDecision> last_decision_;
   int fail_commits_ = 0;
   int clients_ = 0;
 };

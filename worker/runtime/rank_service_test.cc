@@ -120,6 +120,7 @@ std::string Train(const TinyJob& job, int shard_count) {
   ReportLog log;
   TestEpoch epoch(EpochOptions(spec, shards, &log));
   EXPECT_TRUE(epoch.WaitFinished());
+  EXPECT_TRUE(epoch.WaitIdle());
   epoch.StopAll();
   EXPECT_EQ(log.Count(Kind::kStep), job.steps);
   EXPECT_EQ(log.Count(Kind::kFailed), 0);
@@ -157,7 +158,7 @@ TEST(RankServiceTest, RecoveriesChangeNoBit) {
   TestEpoch last(EpochOptions(spec, shards, &log, epoch, committed));
   ASSERT_TRUE(last.WaitFinished());
   last.StopAll();
-  EXPECT_EQ(log.Count(Kind::kFailed), 0);
+  ExpectNoPermanentFailure(log);
   EXPECT_EQ(shards.Digest(kSteps), reference);
 }
 
@@ -171,11 +172,7 @@ TEST(RankServiceTest, ASealedEpochEndsByItself) {
   ASSERT_TRUE(log.WaitForCount(Kind::kStep, 3));
   shards.Seal(2);
   for (int i = 0; i < epoch.size(); ++i) EXPECT_TRUE(epoch.rank(i).WaitEnded(absl::Seconds(10))) << "rank " << i;
-  for (const v1::MemberReport& report : log.All()) {
-    if (report.has_failed()) {
-      EXPECT_FALSE(report.failed().permanent()) << report.failed().message();
-    }
-  }
+  ExpectNoPermanentFailure(log);
 }
 
 }  // namespace

@@ -74,6 +74,12 @@ std::vector<v1::MemberReport> ReportLog::All() const {
   return reports_;
 }
 
+void ReportLog::Clear() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  reports_.clear();
+  reports_.shrink_to_fit();
+}
+
 bool ReportLog::WaitFor(const std::function<bool(const std::vector<v1::MemberReport>&)>& condition,
                         absl::Duration timeout) const {
   std::unique_lock<std::mutex> lock(mutex_);
@@ -93,6 +99,14 @@ bool ReportLog::WaitForCount(v1::MemberReport::ReportCase kind, int count, absl:
                              [kind](const auto& report) { return report.report_case() == kind; }) >= count;
       },
       timeout);
+}
+
+void ExpectNoPermanentFailure(const ReportLog& log) {
+  for (const v1::MemberReport& report : log.All()) {
+    if (report.has_failed()) {
+      EXPECT_FALSE(report.failed().permanent()) << report.failed().message();
+    }
+  }
 }
 
 TestEpoch::TestEpoch(const Options& options) : options_(options) {

@@ -47,6 +47,11 @@ v1::Cursor WorkerNode::cursor() const {
   return runner == nullptr || runner->released() ? v1::Cursor() : runner->cursor();
 }
 
+bool WorkerNode::busy() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return current_ != nullptr || !commands_.empty();
+}
+
 void WorkerNode::OnCommand(const v1::MemberCommand& command) {
   if (!command.has_assign() && !command.has_stop()) return;
   std::shared_ptr<RankRunner> abort;

@@ -53,6 +53,8 @@ class WorkerNode {
   // What runs, for the Hello; nothing when the worker is idle.
   std::optional<v1::RunningRank> running() const;
   v1::Cursor cursor() const;
+  // Whether a rank is held or a command waits.
+  bool busy() const;
 
   // Ends the rank, with its RankStopped, and takes no more commands.
   void Stop(const std::string& reason);

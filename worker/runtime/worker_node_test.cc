@@ -2,11 +2,18 @@
 
 #include <gtest/gtest.h>
 
+#include <malloc.h>
+
+#include <filesystem>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "services/base/log.h"
 #include "worker/comm/fake/communicator.h"
 #include "worker/runtime/fake_state_client.h"
 #include "worker/runtime/rank_test_util.h"
@@ -20,7 +27,9 @@ using Kind = v1::MemberReport;
 class WorkerNodeTest : public testing::Test {
  protected:
   WorkerNodeTest() {
+    SetLogLevel(LogLevel::kError);
     WorkerNode::Options options;
+    options.threads = 2;
     options.connect = [](const RankPlan& plan) {
       return MakeFakeConnector(std::make_shared<FakeNetwork>(plan.mesh.size()), plan.rank(), {});
     };
@@ -81,6 +90,36 @@ TEST_F(WorkerNodeTest, RunsJobAfterJobAndHoldsNothingBetween) {
   }
   EXPECT_FALSE(node_->running().has_value());
   EXPECT_TRUE(node_->cursor().job_id().empty());
+}
+
+int ThreadsOfProcess() {
+  int count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) ++count;
+  return count;
+}
+
+TEST_F(WorkerNodeTest, ManyJobsOneAfterTheOtherDoNotGrowTheProcess) {
+  const auto run = [&](int i) {
+    const std::string job = absl::StrCat("job-", i);
+    node_->OnCommand(Assign(job, 1, 2));
+    ASSERT_TRUE(Reported(Kind::kFinished, job, 1));
+    node_->OnCommand(Stop(job, 1));
+    ASSERT_TRUE(Reported(Kind::kStopped, job, 1));
+    while (node_->busy()) absl::SleepFor(absl::Milliseconds(1));
+    std::lock_guard<std::mutex> lock(mutex_);
+    services_.clear();
+    log_.Clear();
+  };
+  for (int i = 0; i < 5; ++i) run(i);
+  const size_t bytes = mallinfo2().uordblks;
+  const int threads = ThreadsOfProcess();
+  for (int i = 5; i < 25; ++i) run(i);
+  // Far below what a single rank holds.
+  EXPECT_LT(mallinfo2().uordblks, bytes + (64 << 10));
+  // The threads that computed end by themselves, a moment after their rank.
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  while (ThreadsOfProcess() > threads && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_LE(ThreadsOfProcess(), threads);
 }
 
 TEST_F(WorkerNodeTest, AStopEndsTheRankAtOnceAndAnOlderOneDoesNot) {
