@@ -1,0 +1,128 @@
+// Who gets which workers: all or nothing, the oldest job first.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/jobs/scheduler.h"
+
+namespace penstock {
+
+void Scheduler::ScheduleSoon() {
+  if (scheduling_soon_) return;
+  scheduling_soon_ = true;
+  environment_.loop->Post([this] {
+    scheduling_soon_ = false;
+    Schedule();
+    ShowMembers();
+  });
+}
+
+int Scheduler::RegisteredWorkers() const {
+  return static_cast<int>(std::count_if(leases_.members().begin(), leases_.members().end(), [](const auto& entry) {
+    return !entry.second.lost && entry.second.info.role() == v1::MEMBER_ROLE_WORKER;
+  }));
+}
+
+std::vector<WorkerRef> Scheduler::IdleWorkers() const {
+  std::set<std::string> held;
+  for (const auto& runner : runners_) {
+    for (const WorkerRef& worker : runner->machine().gang().workers()) held.insert(worker.id);
+  }
+  std::vector<WorkerRef> idle;
+  for (const auto& [id, member] : leases_.members()) {
+    if (member.lost || member.stream == 0 || member.info.role() != v1::MEMBER_ROLE_WORKER) continue;
+    if (held.contains(id) || strays_.contains(id)) continue;
+    idle.push_back({id, member.info.incarnation()});
+  }
+  std::sort(idle.begin(), idle.end(), [](const WorkerRef& a, const WorkerRef& b) { return MemberIdLess(a.id, b.id); });
+  return idle;
+}
+
+// "2 of 4 registered are busy with job first, 1 with job second".
+std::string Scheduler::BusyDetail(const JobRunner& waiting) const {
+  std::string text;
+  for (const auto& runner : runners_) {
+    const int held = runner->machine().gang().held();
+    if (runner.get() == &waiting || held == 0) continue;
+    if (text.empty()) {
+      text = absl::StrCat(held, " of ", RegisteredWorkers(), " registered ", held == 1 ? "is" : "are",
+                          " busy with job ", runner->spec().name());
+    } else {
+      absl::StrAppend(&text, ", ", held, " with job ", runner->spec().name());
+    }
+  }
+  return text;
+}
+
+// A job whose name an earlier one had waits until that one has let go of its shards, workers and checkpoint folder.
+bool Scheduler::OlderOfSameName(const JobRunner& runner) const {
+  for (const auto& other : runners_) {
+    if (other.get() == &runner) return false;
+    if (other->spec().name() == runner.spec().name()) return true;
+  }
+  return false;
+}
+
+// Takes waiting workers from younger jobs, if that is enough for this one. They come back as idle ones.
+bool Scheduler::YieldFor(size_t index, size_t wanted, size_t idle) {
+  const auto free_of = [](const JobRunner& runner) -> size_t {
+    if (runner.machine().WorkersWanted() == 0) return 0;
+    const Gang& gang = runner.machine().gang();
+    size_t free = 0;
+    for (int rank = 0; rank < gang.ranks(); ++rank) {
+      if (gang.slot(rank).has_value() && gang.slot(rank)->member == Gang::Member::kFree) ++free;
+    }
+    return free;
+  };
+  size_t available = idle;
+  for (size_t younger = index + 1; younger < runners_.size(); ++younger) available += free_of(*runners_[younger]);
+  if (available < wanted) return false;
+  const Runners runners = runners_;
+  for (size_t younger = runners.size() - 1; younger > index && idle < wanted; --younger) {
+    const size_t free = free_of(*runners[younger]);
+    if (free == 0) continue;
+    runners[younger]->OnYieldWorkers();
+    idle += free;
+  }
+  return true;
+}
+
+void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::string* ahead) {
+  const std::shared_ptr<JobRunner> runner = runners_[index];
+  const size_t wanted = static_cast<size_t>(runner->machine().WorkersWanted());
+  if (wanted == 0) return;
+  const int registered = RegisteredWorkers();
+  const int idle_now = static_cast<int>(idle->size());
+  if (OlderOfSameName(*runner)) {
+    runner->OnWorkersShort(registered, idle_now, "an earlier job of this name is still being cleaned up");
+    return;
+  }
+  if (!ahead->empty()) {
+    runner->OnWorkersShort(registered, idle_now, absl::StrCat("job ", *ahead, " is ahead in the queue"));
+    return;
+  }
+  if (idle->size() >= wanted || YieldFor(index, wanted, idle->size())) {
+    if (idle->size() < wanted) {
+      // Nobody overtakes it while what others have yielded comes back.
+      *ahead = runner->spec().name();
+      ScheduleSoon();
+      return;
+    }
+    const std::vector<WorkerRef> offered(idle->begin(), idle->begin() + static_cast<ptrdiff_t>(wanted));
+    idle->erase(idle->begin(), idle->begin() + static_cast<ptrdiff_t>(wanted));
+    runner->OnWorkersOffered(offered);
+    return;
+  }
+  const bool could_run = registered >= runner->machine().gang().ranks();
+  runner->OnWorkersShort(registered, idle_now, could_run ? BusyDetail(*runner) : "");
+  // One that can't run at all for now holds up nobody.
+  if (could_run) *ahead = runner->spec().name();
+}
+
+void Scheduler::Schedule() {
+  std::vector<WorkerRef> idle = IdleWorkers();
+  std::string ahead;
+  for (size_t index = 0; index < runners_.size(); ++index) OfferOrExplain(index, &idle, &ahead);
+}
+
+}  // namespace penstock
