@@ -1,5 +1,5 @@
-// How long to wait before asking again: doubling from `min` to `max`. No jitter: core has no randomness of its own, and a
-// job has one asker.
+// How long to wait before asking again: doubling from `min` to `max`. No jitter: core has no randomness of its own, and
+// a job has one asker.
 #pragma once
 
 #include <algorithm>
@@ -31,8 +31,8 @@ class Backoff {
   absl::Duration next_;
 };
 
-// Whether an RPC that failed like this is asked again: the other side may or may not have done it, and everything that is
-// asked again is idempotent.
+// Whether an RPC that failed like this is asked again: the other side may or may not have done it, and everything that
+// is asked again is idempotent.
 inline bool IsTransient(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:

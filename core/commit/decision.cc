@@ -16,7 +16,8 @@ constexpr double kClipEpsilon = 1e-6;
 absl::Status CheckInputs(uint64_t step, const v1::StepInputs& inputs) {
   if (step == 0) return absl::InvalidArgumentError("step 0 can't be committed: it is the initial state");
   if (inputs.target_count() == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("step ", step, ": target_count is 0; a step has at least one target"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("step ", step, ": target_count is 0; a step has at least one target"));
   }
   if (!std::isfinite(inputs.loss_sum())) {
     return absl::FailedPreconditionError(absl::StrCat("step ", step, ": loss is not finite"));
@@ -32,8 +33,8 @@ absl::Status CheckAgreement(const std::vector<v1::PreparedStep>& prepared) {
                                                      ", shard 0 step ", prepared[0].step()));
     }
     if (!SameInputs(prepared[shard].inputs(), prepared[0].inputs())) {
-      return absl::InvalidArgumentError(absl::StrCat("step ", prepared[0].step(), ": shard ", shard,
-                                                     " prepared it with other inputs than shard 0"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("step ", prepared[0].step(), ": shard ", shard, " prepared it with other inputs than shard 0"));
     }
   }
   return absl::OkStatus();

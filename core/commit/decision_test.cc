@@ -13,7 +13,8 @@ constexpr uint64_t kSteps = 100;
 
 TEST(DecideTest, ComputesNormScaleAndBiasCorrections) {
   // Sum of squares 36 * 1024 and 32 targets: the mean gradient's norm is 6 * 32 / 32 = 6; clipped to 1.5.
-  const auto decision = Decide(TestOptimizer(1.5), kSteps, {TestPrepared(3, {20 * 1024.0, 10 * 1024.0}), TestPrepared(3, {6 * 1024.0})});
+  const auto decision =
+      Decide(TestOptimizer(1.5), kSteps, {TestPrepared(3, {20 * 1024.0, 10 * 1024.0}), TestPrepared(3, {6 * 1024.0})});
   ASSERT_TRUE(decision.ok()) << decision.status();
   EXPECT_EQ(decision->step(), 3u);
   EXPECT_DOUBLE_EQ(decision->gradient_norm(), 6.0);

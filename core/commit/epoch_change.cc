@@ -50,12 +50,13 @@ EpochChange::Actions EpochChange::OnError(int shard, const absl::Status& status,
   if (absl::IsNotFound(status)) {
     return End(RestoreNeeded{absl::StrCat(Name(shard), " doesn't hold the job any more: ", status.message())});
   }
-  return End(ChangeFailed{absl::Status(
-      status.code(), absl::StrCat(Name(shard), " answered ", phase_ == Phase::kSealing ? "Seal" : "Decide", " of epoch ",
-                                  options_.epoch, " with: ", status.message()))});
+  return End(ChangeFailed{
+      absl::Status(status.code(), absl::StrCat(Name(shard), " answered ", phase_ == Phase::kSealing ? "Seal" : "Decide",
+                                               " of epoch ", options_.epoch, " with: ", status.message()))});
 }
 
-EpochChange::Actions EpochChange::OnSealReply(int shard, const absl::StatusOr<v1::SealResponse>& reply, absl::Time now) {
+EpochChange::Actions EpochChange::OnSealReply(int shard, const absl::StatusOr<v1::SealResponse>& reply,
+                                              absl::Time now) {
   if (phase_ != Phase::kSealing || shards_[shard].answered) return {};
   if (!reply.ok()) return OnError(shard, reply.status(), now);
   shards_[shard].answered = true;
@@ -127,16 +128,17 @@ absl::StatusOr<EpochChange::Outcome> EpochChange::ConcludeCommitted(uint64_t hig
     outcome.tell.push_back(report.committed_step() != highest);
     if (report.committed_step() != highest) continue;
     if (!report.has_last_decision() || report.last_decision().step() != highest) {
-      return absl::InternalError(absl::StrCat(Name(shard), " has committed step ", highest, " but holds no decision of it"));
+      return absl::InternalError(
+          absl::StrCat(Name(shard), " has committed step ", highest, " but holds no decision of it"));
     }
     // The commit of the next step begins when every shard has committed this one, so nobody can have got so far.
     if (report.has_prepared()) {
-      return absl::InternalError(
-          absl::StrCat(Name(shard), " has prepared step ", highest + 1, " before step ", highest, " was committed everywhere"));
+      return absl::InternalError(absl::StrCat(Name(shard), " has prepared step ", highest + 1, " before step ", highest,
+                                              " was committed everywhere"));
     }
     if (outcome.commit.has_value() && !SameDecision(*outcome.commit, report.last_decision())) {
-      return absl::InternalError(absl::StrCat("the shards committed step ", highest, " with different decisions (",
-                                              Name(shard), ")"));
+      return absl::InternalError(
+          absl::StrCat("the shards committed step ", highest, " with different decisions (", Name(shard), ")"));
     }
     outcome.commit = report.last_decision();
   }
@@ -144,8 +146,9 @@ absl::StatusOr<EpochChange::Outcome> EpochChange::ConcludeCommitted(uint64_t hig
     if (!outcome.tell[shard]) continue;
     const v1::SealResponse& report = shards_[shard].report;
     if (!report.has_prepared() || !SameInputs(report.prepared().inputs(), outcome.commit->inputs())) {
-      return absl::InternalError(absl::StrCat("step ", highest, " is committed, but ", Name(shard), " has ",
-                                              report.has_prepared() ? "prepared it with other inputs" : "not prepared it"));
+      return absl::InternalError(
+          absl::StrCat("step ", highest, " is committed, but ", Name(shard), " has ",
+                       report.has_prepared() ? "prepared it with other inputs" : "not prepared it"));
     }
   }
   return outcome;
@@ -176,9 +179,9 @@ EpochChange::Actions EpochChange::OnDecideReply(int shard, const absl::StatusOr<
   if (phase_ != Phase::kDeciding || shards_[shard].answered) return {};
   if (!reply.ok()) return OnError(shard, reply.status(), now);
   if (reply->committed_step() != outcome_.start_step) {  // E3
-    return End(ChangeFailed{absl::InternalError(absl::StrCat(Name(shard), " is at step ", reply->committed_step(),
-                                                             " after the decision that leads to step ",
-                                                             outcome_.start_step))});
+    return End(ChangeFailed{
+        absl::InternalError(absl::StrCat(Name(shard), " is at step ", reply->committed_step(),
+                                         " after the decision that leads to step ", outcome_.start_step))});
   }
   shards_[shard].answered = true;
   shards_[shard].retry_at = absl::InfiniteFuture();

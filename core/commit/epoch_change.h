@@ -5,8 +5,8 @@
 // Not thread-safe: driven by the job's event loop. One object for one epoch. The epoch is in the store before Start.
 //
 //   Start -> SendSeal to every shard -> all have reported:
-//     some shard has committed step k and others have not: all commit k, with the decision recorded by the one that has;
-//     all have prepared k:                                 all commit k, with Decide() of what they prepared;
+//     some shard has committed step k and others have not: all commit k, with the decision recorded by the one that
+//     has; all have prepared k:                                 all commit k, with Decide() of what they prepared;
 //     else:                                                those that have prepared something discard it
 //   -> SendDecide where something is to be done -> Ready.
 // No answer means ask again, for as long as the object lives; the job's owner says so to the user (WaitingFor) and may
@@ -42,7 +42,8 @@ class EpochChange {
     // The epoch under which the shards were opened (JobMachine's, from the store). A shard whose state was filled under
     // another one isn't of this job's history any more: RestoreNeeded.
     uint64_t open_epoch = 0;
-    // By shard: ids for messages ("params-1"), and the incarnation of the process that was opened; 0 where it isn't known.
+    // By shard: ids for messages ("params-1"), and the incarnation of the process that was opened; 0 where it isn't
+    // known.
     std::vector<std::string> shards;
     std::vector<uint64_t> incarnations;
     v1::OptimizerSpec optimizer;
@@ -88,8 +89,8 @@ class EpochChange {
   Actions OnTick(absl::Time now);
   absl::Time NextTick() const;
 
-  // "params-1 (UNAVAILABLE: connection refused)": the shards that haven't answered yet, with their last error; empty when
-  // it has ended.
+  // "params-1 (UNAVAILABLE: connection refused)": the shards that haven't answered yet, with their last error; empty
+  // when it has ended.
   std::string WaitingFor() const;
   uint64_t epoch() const { return options_.epoch; }
   bool ended() const { return phase_ == Phase::kEnded; }

@@ -31,8 +31,13 @@ v1::SealResponse Report(uint64_t committed, bool prepared = false, bool decided 
 }
 
 EpochChange Make(int shards) {
-  EpochChange::Options options{.epoch = kEpoch, .open_epoch = kOpenEpoch, .shards = {}, .incarnations = {},
-                               .optimizer = TestOptimizer(), .total_steps = 100, .backoff = {}};
+  EpochChange::Options options{.epoch = kEpoch,
+                               .open_epoch = kOpenEpoch,
+                               .shards = {},
+                               .incarnations = {},
+                               .optimizer = TestOptimizer(),
+                               .total_steps = 100,
+                               .backoff = {}};
   for (int i = 0; i < shards; ++i) options.shards.push_back("params-" + std::to_string(i));
   return EpochChange(options);
 }
@@ -68,7 +73,8 @@ TEST(EpochChangeTest, PreparedEverywhereIsCommitted) {
   const auto tell = All<EpochChange::SendDecide>(SealAll(change, {Report(7, true), Report(7, true)}));
   ASSERT_EQ(tell.size(), 2u);
   ASSERT_TRUE(tell[0].decision.has_value());
-  EXPECT_TRUE(SameDecision(*tell[0].decision, *Decide(TestOptimizer(), 100, {TestPrepared(8, {1.0}), TestPrepared(8, {1.0})})));
+  EXPECT_TRUE(
+      SameDecision(*tell[0].decision, *Decide(TestOptimizer(), 100, {TestPrepared(8, {1.0}), TestPrepared(8, {1.0})})));
   EXPECT_TRUE(SameDecision(*tell[0].decision, *tell[1].decision));
   EXPECT_TRUE(change.OnDecideReply(1, Decided(8), kStart).empty());
   EXPECT_TRUE(change.OnDecideReply(1, Decided(8), kStart).empty());
@@ -144,7 +150,8 @@ TEST(EpochChangeTest, ContradictionsNameTheShards) {
 TEST(EpochChangeTest, LostStateNeedsARestore) {
   EpochChange not_found = Make(2);
   not_found.Start(kStart);
-  EXPECT_EQ(All<EpochChange::RestoreNeeded>(not_found.OnSealReply(0, absl::NotFoundError("no such job"), kStart)).size(), 1u);
+  EXPECT_EQ(
+      All<EpochChange::RestoreNeeded>(not_found.OnSealReply(0, absl::NotFoundError("no such job"), kStart)).size(), 1u);
   EXPECT_TRUE(not_found.OnSealReply(1, Report(7), kStart).empty());
 
   EpochChange reopened = Make(2);
@@ -152,8 +159,13 @@ TEST(EpochChangeTest, LostStateNeedsARestore) {
   other.set_open_epoch(1);
   EXPECT_EQ(All<EpochChange::RestoreNeeded>(SealAll(reopened, {Report(7), other})).size(), 1u);
 
-  EpochChange::Options options{.epoch = kEpoch, .open_epoch = kOpenEpoch, .shards = {"a", "b"}, .incarnations = {5, 6},
-                               .optimizer = TestOptimizer(), .total_steps = 100, .backoff = {}};
+  EpochChange::Options options{.epoch = kEpoch,
+                               .open_epoch = kOpenEpoch,
+                               .shards = {"a", "b"},
+                               .incarnations = {5, 6},
+                               .optimizer = TestOptimizer(),
+                               .total_steps = 100,
+                               .backoff = {}};
   EpochChange new_process(options);
   const auto restore = All<EpochChange::RestoreNeeded>(SealAll(new_process, {Report(7), Report(7)}));
   ASSERT_EQ(restore.size(), 1u);
@@ -161,13 +173,15 @@ TEST(EpochChangeTest, LostStateNeedsARestore) {
 
   EpochChange lost_later = Make(2);
   SealAll(lost_later, {Report(7, true), Report(7, true)});
-  EXPECT_EQ(All<EpochChange::RestoreNeeded>(lost_later.OnDecideReply(0, absl::NotFoundError("gone"), kStart)).size(), 1u);
+  EXPECT_EQ(All<EpochChange::RestoreNeeded>(lost_later.OnDecideReply(0, absl::NotFoundError("gone"), kStart)).size(),
+            1u);
 }
 
 TEST(EpochChangeTest, AnOldCoordinatorIsToldSo) {
   EpochChange change = Make(2);
   change.Start(kStart);
-  const auto failed = All<EpochChange::ChangeFailed>(change.OnSealReply(1, absl::FailedPreconditionError("epoch 9 is over"), kStart));
+  const auto failed =
+      All<EpochChange::ChangeFailed>(change.OnSealReply(1, absl::FailedPreconditionError("epoch 9 is over"), kStart));
   ASSERT_EQ(failed.size(), 1u);
   EXPECT_EQ(failed[0].status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(change.OnTick(kStart + absl::Hours(1)).empty());

@@ -7,7 +7,8 @@
 namespace penstock {
 
 int Gang::held() const {
-  return static_cast<int>(std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) { return slot.has_value(); }));
+  return static_cast<int>(
+      std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) { return slot.has_value(); }));
 }
 
 bool Gang::AllAre(Member member) const {

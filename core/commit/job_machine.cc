@@ -42,7 +42,7 @@ JobActions JobMachine::StepDown(const std::string& reason) {
 JobActions JobMachine::Restore(const PersistedJob& job, uint64_t history_step, absl::Time now) {
   PENSTOCK_CHECK(phase_ == Phase::kPending && job_.epoch == 0);
   job_ = job;
-  committed_step_ = recorded_step_ = best_step_ = history_step;
+  committed_step_ = recorded_step_ = best_step_ = std::max(history_step, job.base_step);
   JobActions out;
   if (!live()) {
     // It ended, but the old coordinator may not have got round to cleaning up.
@@ -75,8 +75,8 @@ void JobMachine::NoteCommitted(uint64_t step, JobActions& out) {
     best_step_ = step;
     job_.recoveries_without_progress = 0;
   }
-  // Steps whose report was missed count as well; of several checkpoints the newest is enough. The last step's checkpoint
-  // and digest belong to the end of the job.
+  // Steps whose report was missed count as well; of several checkpoints the newest is enough. The last step's
+  // checkpoint and digest belong to the end of the job.
   for (uint64_t s = std::min(step, total_steps_ - 1); s > before; --s) {
     if (!IsCheckpointStep(options_.spec, s)) continue;
     RequestCheckpoint(s, out);
@@ -112,6 +112,7 @@ JobActions JobMachine::OnStepsFetched(uint64_t epoch, const absl::StatusOr<uint6
   if (committed_step.ok()) {
     recorded_step_ = std::max(recorded_step_, std::min(*committed_step, total_steps_));
     if (Running()) NoteCommitted(recorded_step_, out);
+    if (phase_ != Phase::kFinishing && phase_ != Phase::kClosing) StartNextCheckpoint(out);
     if (phase_ == Phase::kTraining && recorded_step_ == total_steps_) deadline_ = now + options_.finish_report_timeout;
   }
   if (phase_ == Phase::kFinishing) HistoryFetched(committed_step.status(), now, out);
@@ -121,18 +122,22 @@ JobActions JobMachine::OnStepsFetched(uint64_t epoch, const absl::StatusOr<uint6
 // --- Checkpoints beside the training. ---
 
 void JobMachine::RequestCheckpoint(uint64_t step, JobActions& out) {
-  if (!checkpoint_under_way_.has_value()) {
-    checkpoint_under_way_ = step;
-    out.push_back(WriteCheckpoint{step});
-    return;
-  }
   // Storage is slower than training: the newest one waits, and what waited before is given up.
   if (checkpoint_next_.has_value() && *checkpoint_next_ != step) {
-    out.push_back(Note{absl::StrCat("the checkpoint of step ", *checkpoint_next_, " is left out: the one of step ",
-                                    *checkpoint_under_way_, " is still being written")});
+    out.push_back(
+        Note{absl::StrCat("the checkpoint of step ", *checkpoint_next_, " is left out for the one of step ", step)});
     out.push_back(ReleaseSnapshot{*checkpoint_next_});
   }
   checkpoint_next_ = step;
+  StartNextCheckpoint(out);
+}
+
+// One at a time, and only of a step up to which the history is whole: the records of the steps behind a checkpoint can
+// be lost with the shards, and a job that is restored from it doesn't make them again.
+void JobMachine::StartNextCheckpoint(JobActions& out) {
+  if (!checkpoint_next_.has_value() || checkpoint_under_way_.has_value() || *checkpoint_next_ > recorded_step_) return;
+  checkpoint_under_way_ = std::exchange(checkpoint_next_, std::nullopt);
+  out.push_back(WriteCheckpoint{*checkpoint_under_way_});
 }
 
 JobActions JobMachine::OnCheckpointDone(uint64_t step, const absl::Status& status, absl::Time now) {
@@ -152,7 +157,7 @@ JobActions JobMachine::OnCheckpointDone(uint64_t step, const absl::Status& statu
     }
     return out;
   }
-  if (checkpoint_next_.has_value()) RequestCheckpoint(*std::exchange(checkpoint_next_, std::nullopt), out);
+  StartNextCheckpoint(out);
   return out;
 }
 
@@ -180,7 +185,7 @@ JobActions JobMachine::OnTick(absl::Time now) {
   if (now >= retry_at_) {
     retry_at_ = absl::InfiniteFuture();
     if (phase_ == Phase::kPersisting) out.push_back(PersistEpoch{job_});
-    if (phase_ == Phase::kOpening) out.push_back(OpenShards{job_.epoch, restore_});
+    if (phase_ == Phase::kOpening) out.push_back(OpenShards{job_.epoch, restore_, recorded_step_});
   }
   if (now >= deadline_) {
     deadline_ = absl::InfiniteFuture();

@@ -7,11 +7,12 @@
 //   PENDING ─ workers offered ─> STARTING: persist epoch, open shards, seal and decide, assign, all ranks ready
 //     ─> RUNNING ─ rank failed, worker or shard lost ─> RECOVERING: stop ranks, persist epoch, seal and decide (or open
 //        again from a checkpoint), workers complete and stopped, assign, all ranks ready ─> RUNNING
-//     ─ job finished ─> (RUNNING) history complete, final checkpoint, digest ─> ranks stopped, shards closed ─> SUCCEEDED
+//     ─ job finished ─> (RUNNING) history complete, final checkpoint, digest ─> ranks stopped, shards closed ─>
+//     SUCCEEDED
 //   any live state ─ cancel ─> CANCELLED;  ─ permanent failure, or too many recoveries without progress ─> FAILED
 //
-// The transitions by phase (Phase below): job_machine.cc (start, restart, what is shown), job_machine_epoch.cc (from a new
-// epoch to assigned ranks), job_machine_ranks.cc (workers and ranks), job_machine_end.cc (finishing, closing).
+// The transitions by phase (Phase below): job_machine.cc (start, restart, what is shown), job_machine_epoch.cc (from a
+// new epoch to assigned ranks), job_machine_ranks.cc (workers and ranks), job_machine_end.cc (finishing, closing).
 //
 // A worker that says it runs a job that has no machine (ended and dropped) is told to stop by the coordinator itself.
 //
@@ -21,8 +22,9 @@
 // Invariants (asserted):
 //   J1 An epoch is used (opened, sealed, assigned) only after OnEpochPersisted for it.
 //   J2 Ranks are assigned only after OnEpochReady of the same epoch, all ranks at once.
-//   J3 A worker is assigned only when it is free: it never was assigned, it said that it stopped, or it is a new process.
-//   J4 A job is done() only when it holds no worker and its shards were told to close. Its end is in the store before.
+//   J3 A worker is assigned only when it is free: it never was assigned, it said that it stopped, or it is a new
+//   process. J4 A job is done() only when it holds no worker and its shards were told to close. Its end is in the store
+//   before.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +57,8 @@ class JobMachine {
     // StopRank is sent again to a rank that hasn't answered, and after `stop_timeout` its worker is evicted.
     absl::Duration stop_resend = absl::Seconds(2);
     absl::Duration stop_timeout = absl::Seconds(30);
-    // After a coordinator's restart: within this time (lease and some more) every rank has come back, or a new epoch begins.
+    // After a coordinator's restart: within this time (lease and some more) every rank has come back, or a new epoch
+    // begins.
     absl::Duration adopt_timeout = absl::Seconds(10);
     // After a coordinator's restart the leader's JobFinished may have been lost with the old one: an adopted job whose
     // last step is committed and that stays silent for so long is recovered (the leader validates again and reports).
@@ -68,7 +71,8 @@ class JobMachine {
   // A job that has just been submitted: PENDING.
   explicit JobMachine(Options options);
 
-  // Takes up a job of the store, as the first event. `history_step` is the last step of the stored history.
+  // Takes up a job of the store, as the first event. `history_step` is the step up to which the
+  // stored history is whole (a later record may be there already, when earlier reports were missed).
   // A live job with an epoch waits for its ranks (OnWorkerJoined) until adopt_timeout, then begins a new epoch.
   JobActions Restore(const PersistedJob& job, uint64_t history_step, absl::Time now);
 
@@ -77,14 +81,14 @@ class JobMachine {
   int WorkersWanted() const;
   // Exactly WorkersWanted() idle workers; they are the job's until ReleaseWorkers, EvictWorker or OnWorkerLost.
   JobActions OnWorkersOffered(const std::vector<WorkerRef>& workers, absl::Time now);
-  // The scheduler can't give them now: `registered` workers are alive, `idle` of them free. `detail` may say who has the
-  // others ("2 are busy with job X"), or be empty. For the message only.
+  // The scheduler can't give them now: `registered` workers are alive, `idle` of them free. `detail` may say who has
+  // the others ("2 are busy with job X"), or be empty. For the message only.
   JobActions OnWorkersShort(int registered, int idle, const std::string& detail, absl::Time now);
-  // The scheduler wants the job's waiting workers for an older job. Releases the free ones while the job waits for more;
-  // otherwise changes nothing.
+  // The scheduler wants the job's waiting workers for an older job. Releases the free ones while the job waits for
+  // more; otherwise changes nothing.
   JobActions OnYieldWorkers(absl::Time now);
-  // A worker's stream began, anew or again, and it says what it runs of this job (nullopt: nothing). Call it for a worker
-  // that the job holds, and for one that says it runs this job. A rank that isn't wanted is told to stop.
+  // A worker's stream began, anew or again, and it says what it runs of this job (nullopt: nothing). Call it for a
+  // worker that the job holds, and for one that says it runs this job. A rank that isn't wanted is told to stop.
   JobActions OnWorkerJoined(const WorkerRef& worker, const std::optional<v1::RunningRank>& running, absl::Time now);
   // The worker's lease ended or another process took its id. `reason` names the worker: "worker-2 was lost: ...".
   JobActions OnWorkerLost(const WorkerRef& worker, const std::string& reason, absl::Time now);
@@ -144,18 +148,18 @@ class JobMachine {
 
  private:
   enum class Phase {
-    kPending,        // no workers, no epoch under way
-    kAdopting,       // after a restart: waiting for the ranks of the stored epoch
-    kPersisting,     // PersistEpoch under way
-    kOpening,        // OpenShards under way
-    kChanging,       // the EpochChange under way
-    kGathering,      // shards ready; waiting for ranks to stop and for workers
-    kConnecting,     // assigned; waiting for every rank to be ready
-    kTraining,       //
-    kFinishing,      // finished: history, final checkpoint, digest
-    kClosing,        // ending: ranks stopping, shards closing
-    kEnded,          //
-    kSteppedDown,    //
+    kPending,      // no workers, no epoch under way
+    kAdopting,     // after a restart: waiting for the ranks of the stored epoch
+    kPersisting,   // PersistEpoch under way
+    kOpening,      // OpenShards under way
+    kChanging,     // the EpochChange under way
+    kGathering,    // shards ready; waiting for ranks to stop and for workers
+    kConnecting,   // assigned; waiting for every rank to be ready
+    kTraining,     //
+    kFinishing,    // finished: history, final checkpoint, digest
+    kClosing,      // ending: ranks stopping, shards closing
+    kEnded,        //
+    kSteppedDown,  //
   };
   // One thing that is left to be done when every step is committed.
   struct FinalWork {
@@ -174,6 +178,7 @@ class JobMachine {
   // A step is known to be committed in the current epoch: progress, checkpoints, digests.
   void NoteCommitted(uint64_t step, JobActions& out);
   void RequestCheckpoint(uint64_t step, JobActions& out);
+  void StartNextCheckpoint(JobActions& out);
   void Fetch(JobActions& out);
 
   // job_machine_epoch.cc
@@ -217,7 +222,8 @@ class JobMachine {
   // A FetchSteps of this epoch is under way.
   bool fetching_ = false;
 
-  // The epoch under way. need_open_: its shards are to be opened before they are sealed; restore_: not for the first time.
+  // The epoch under way. need_open_: its shards are to be opened before they are sealed; restore_: not for the first
+  // time.
   bool need_open_ = true;
   bool restore_ = false;
   std::string cause_;

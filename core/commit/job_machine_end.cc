@@ -1,4 +1,6 @@
 // The end of a job: the last work when every step is committed, cancel, failure, and cleaning up.
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/commit/job_machine.h"
@@ -54,8 +56,8 @@ void JobMachine::DriveFinalWork(absl::Time now, JobActions& out) {
     begin(final_history_);
     Fetch(out);
   }
-  // After an earlier checkpoint that is still being written.
-  if (due(final_checkpoint_) && !checkpoint_under_way_.has_value()) {
+  // After an earlier checkpoint that is still being written, and with a whole history (StartNextCheckpoint says why).
+  if (due(final_checkpoint_) && !final_history_.needed && !checkpoint_under_way_.has_value()) {
     begin(final_checkpoint_);
     checkpoint_under_way_ = total_steps_;
     out.push_back(WriteCheckpoint{total_steps_});
@@ -72,10 +74,10 @@ void JobMachine::DriveFinalWork(absl::Time now, JobActions& out) {
 
 void JobMachine::FinalWorkDone(FinalWork& work, const char* what, const absl::Status& status, absl::Time now,
                                JobActions& out) {
-  if (!work.under_way) return;
-  work.under_way = false;
-  if (status.ok()) {
-    work.needed = false;
+  const bool asked = std::exchange(work.under_way, false);
+  if (status.ok() || !asked) {
+    // Not asked for by this finish: by one that a recovery interrupted. Its failure is none of this one's attempts.
+    if (status.ok()) work.needed = false;
     DriveFinalWork(now, out);
   } else if (absl::IsNotFound(status)) {
     BeginRecovery(absl::StrCat(what, ": ", status.ToString()), /*loss=*/true, now, out);
@@ -94,10 +96,10 @@ void JobMachine::HistoryFetched(const absl::Status& status, absl::Time now, JobA
     return;
   }
   const bool short_answer = status.ok() && final_history_.needed;
-  FinalWorkDone(final_history_, "the history of the last steps couldn't be read from the shards",
-                short_answer ? absl::UnavailableError(absl::StrCat("records up to step ", recorded_step_, " only"))
-                             : status,
-                now, out);
+  FinalWorkDone(
+      final_history_, "the history of the last steps couldn't be read from the shards",
+      short_answer ? absl::UnavailableError(absl::StrCat("records up to step ", recorded_step_, " only")) : status, now,
+      out);
 }
 
 JobActions JobMachine::OnDigestDone(uint64_t step, const absl::Status& status, absl::Time now) {
@@ -127,7 +129,8 @@ JobActions JobMachine::OnCancel(absl::Time now) {
 
 void JobMachine::BeginClosing(v1::JobState state, const std::string& message, absl::Time now, JobActions& out) {
   Enter(Phase::kClosing);
-  // The end is in the store before anything is let go: a coordinator that restarts here cleans up, and trains nothing again.
+  // The end is in the store before anything is let go: a coordinator that restarts here cleans up, and trains nothing
+  // again.
   job_.state = state;
   job_.message = message;
   out.push_back(PersistJob{job_});

@@ -67,7 +67,7 @@ JobActions JobMachine::OnEpochPersisted(uint64_t epoch, const absl::Status& stat
 void JobMachine::AskShards(JobActions& out) {
   if (need_open_) {
     Enter(Phase::kOpening);
-    out.push_back(OpenShards{job_.epoch, restore_});
+    out.push_back(OpenShards{job_.epoch, restore_, recorded_step_});
   } else {
     Enter(Phase::kChanging);
     out.push_back(StartEpochChange{job_.epoch, job_.open_epoch});
@@ -90,6 +90,10 @@ JobActions JobMachine::OnShardsOpened(uint64_t epoch, const absl::StatusOr<uint6
     return out;
   }
   need_open_ = false;
+  if (*start_step > recorded_step_) {
+    job_.base_step = *start_step;
+    out.push_back(PersistJob{job_});
+  }
   // What the old state had beyond this step is gone.
   committed_step_ = *start_step;
   recorded_step_ = *start_step;
@@ -125,6 +129,7 @@ JobActions JobMachine::OnRestoreNeeded(uint64_t epoch, const std::string& reason
   cause_is_loss_ = true;
   if (!CountRecovery(now, out)) return out;
   job_.state = v1::JOB_STATE_RECOVERING;
+  job_.finished = false;
   need_open_ = true;
   restore_ = true;
   out.push_back(Note{absl::StrCat(reason, "; opening the job again from its newest checkpoint, or from the start")});

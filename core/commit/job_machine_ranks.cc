@@ -141,8 +141,8 @@ JobActions JobMachine::OnWorkerJoined(const WorkerRef& worker, const std::option
     return out;
   }
   const Gang::Slot slot = *gang_.slot(*rank);
-  const bool runs_its_rank = running.has_value() && running->epoch() == slot.epoch &&
-                             static_cast<int>(running->rank()) == *rank;
+  const bool runs_its_rank =
+      running.has_value() && running->epoch() == slot.epoch && static_cast<int>(running->rank()) == *rank;
   switch (slot.member) {
     case Member::kFree:
       break;
@@ -160,9 +160,9 @@ JobActions JobMachine::OnWorkerJoined(const WorkerRef& worker, const std::option
       if (!running.has_value()) {
         RankIsFree(*rank, now, out);
       } else if (Running()) {
-        BeginRecovery(absl::StrCat(worker.id, " (rank ", *rank, ") runs epoch ", running->epoch(), " instead of ",
-                                   slot.epoch),
-                      /*loss=*/false, now, out);
+        BeginRecovery(
+            absl::StrCat(worker.id, " (rank ", *rank, ") runs epoch ", running->epoch(), " instead of ", slot.epoch),
+            /*loss=*/false, now, out);
       }
       break;
   }

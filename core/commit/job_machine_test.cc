@@ -6,9 +6,10 @@ namespace penstock {
 namespace {
 
 using namespace job_action;  // NOLINT
-const v1::JobState kPending = v1::JOB_STATE_PENDING, kStarting = v1::JOB_STATE_STARTING, kRunning = v1::JOB_STATE_RUNNING,
-                   kRecovering = v1::JOB_STATE_RECOVERING, kSucceeded = v1::JOB_STATE_SUCCEEDED,
-                   kFailed = v1::JOB_STATE_FAILED, kCancelled = v1::JOB_STATE_CANCELLED;
+const v1::JobState kPending = v1::JOB_STATE_PENDING, kStarting = v1::JOB_STATE_STARTING,
+                   kRunning = v1::JOB_STATE_RUNNING, kRecovering = v1::JOB_STATE_RECOVERING,
+                   kSucceeded = v1::JOB_STATE_SUCCEEDED, kFailed = v1::JOB_STATE_FAILED,
+                   kCancelled = v1::JOB_STATE_CANCELLED;
 
 TEST(JobMachineTest, StartsStepByStep) {
   TestJob job;
@@ -172,7 +173,8 @@ TEST(JobMachineTest, ARankThatDoesNotStopIsEvicted) {
   for (int i : {0, 1, 2}) job.Take(job.machine.OnRankStopped(1, job.Worker(i), job.now));
   job.Persisted();
   job.EpochReady(0);
-  EXPECT_NE(job.machine.message().find("waiting until worker-3 has stopped"), std::string::npos) << job.machine.message();
+  EXPECT_NE(job.machine.message().find("waiting until worker-3 has stopped"), std::string::npos)
+      << job.machine.message();
   int resent = 0;
   for (; job.now < absl::FromUnixSeconds(1029); job.now += absl::Seconds(1)) {
     job.Take(job.machine.OnTick(job.now));
@@ -343,7 +345,8 @@ TEST(JobMachineTest, AnOldCoordinatorStepsDown) {
     job.Offer(0, 4);
     if (where == 0) job.Take(job.machine.OnEpochPersisted(1, absl::AbortedError("the store has epoch 3"), job.now));
     if (where >= 1) job.Persisted();
-    if (where == 1) job.Take(job.machine.OnShardsOpened(1, absl::FailedPreconditionError("epoch 3 is sealed"), job.now));
+    if (where == 1)
+      job.Take(job.machine.OnShardsOpened(1, absl::FailedPreconditionError("epoch 3 is sealed"), job.now));
     if (where == 2) {
       job.Opened();
       job.Take(job.machine.OnEpochChangeFailed(1, absl::FailedPreconditionError("epoch 1 is over"), job.now));
@@ -380,11 +383,13 @@ TEST(JobMachineTest, MissedReportsAreFetched) {
   EXPECT_EQ(job.machine.committed_step(), 4u);
   job.Record(5);
   EXPECT_FALSE(job.Has<FetchSteps>()) << "one is under way";
-  EXPECT_EQ(job.One<WriteCheckpoint>().step, 5u);
+  EXPECT_FALSE(job.Has<WriteCheckpoint>()) << "a checkpoint must not get ahead of the history";
   job.Take(job.machine.OnStepsFetched(1, absl::UnavailableError("reset"), job.now));
+  EXPECT_FALSE(job.Has<WriteCheckpoint>());
   job.Record(6);
   EXPECT_EQ(job.One<FetchSteps>().from_step, 2u) << "still missing";
   job.Take(job.machine.OnStepsFetched(1, 6u, job.now));
+  EXPECT_EQ(job.One<WriteCheckpoint>().step, 5u);
   job.Record(7);
   EXPECT_FALSE(job.Has<FetchSteps>());
 }
@@ -418,11 +423,55 @@ TEST(JobMachineTest, AShardLostWhileFinishingNeedsTheWorkersAgain) {
   job.AllStopped();
   job.Persisted();
   job.Take(job.machine.OnRestoreNeeded(2, "params-0 lost it", job.now));
+  EXPECT_FALSE(job.One<PersistEpoch>().job.finished) << "a coordinator that restarts now must train on";
   job.Persisted();
   job.Opened(15);
   job.EpochReady(15);
   EXPECT_EQ(job.One<AssignRanks>().start_step, 15u);
   EXPECT_FALSE(job.machine.persisted().finished);
+}
+
+// Found by the simulation (seed 4602): the checkpoint that an interrupted finish asked for answers the next one.
+TEST(JobMachineTest, ACheckpointOfAnInterruptedFinishCounts) {
+  for (const bool ok : {true, false}) {
+    TestJob job;
+    job.Start();
+    job.Record(20);
+    job.Take(job.machine.OnStepsFetched(1, 20u, job.now));
+    job.Take(job.machine.OnCheckpointDone(15, absl::OkStatus(), job.now));
+    job.Take(job.machine.OnJobFinished(1, job.now));
+    ASSERT_EQ(job.One<WriteCheckpoint>().step, 20u);
+    job.Take(job.machine.OnShardLost("params-0 was cut off", job.now));
+    job.AllStopped();
+    job.Persisted();
+    job.EpochReady(20);
+    EXPECT_FALSE(job.Has<AssignRanks>()) << "nothing is left to train";
+    EXPECT_FALSE(job.Has<WriteCheckpoint>()) << "one is under way";
+    job.Take(job.machine.OnCheckpointDone(20, ok ? absl::OkStatus() : absl::UnavailableError("reset"), job.now));
+    if (!ok) {
+      EXPECT_EQ(job.One<WriteCheckpoint>().step, 20u);
+      job.Take(job.machine.OnCheckpointDone(20, absl::OkStatus(), job.now));
+    }
+    EXPECT_EQ(job.machine.state(), kSucceeded);
+  }
+}
+
+// Found by the simulation (seed 17092): a checkpoint ahead of the history must not be restored from.
+TEST(JobMachineTest, ARestoreGoesNoFurtherThanTheHistory) {
+  TestJob job;
+  job.Offer(0, 4);
+  job.Persisted();
+  job.Opened(10);  // resumed from another run's checkpoint
+  EXPECT_EQ(job.One<PersistJob>().job.base_step, 10u);
+  job.EpochReady(10);
+  job.AllReady();
+  job.Record(11);
+  job.Record(12);
+  job.Take(job.machine.OnShardLost("params-0 was lost", job.now));
+  job.Persisted();
+  job.Take(job.machine.OnRestoreNeeded(2, "params-0 lost it", job.now));
+  job.Persisted();
+  EXPECT_EQ(job.One<OpenShards>().step_max, 12u);
 }
 
 }  // namespace

@@ -20,17 +20,19 @@ ShardStep::ShardStep(Options options)
 absl::Status ShardStep::CheckEpoch(uint64_t epoch) const {
   if (epoch == sealed_epoch_) return absl::OkStatus();
   if (epoch < sealed_epoch_) {
-    return absl::FailedPreconditionError(absl::StrCat("epoch ", epoch, " is over: epoch ", sealed_epoch_, " is sealed"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("epoch ", epoch, " is over: epoch ", sealed_epoch_, " is sealed"));
   }
-  // Whoever uses an epoch has sealed it here before. So this is not the state that was sealed, but an older epoch's that
-  // was opened again after the sealed one was lost.
-  return absl::NotFoundError(absl::StrCat("the job as of epoch ", epoch, " isn't held: epoch ", sealed_epoch_, " is sealed"));
+  // Whoever uses an epoch has sealed it here before. So this is not the state that was sealed, but an older epoch's
+  // that was opened again after the sealed one was lost.
+  return absl::NotFoundError(
+      absl::StrCat("the job as of epoch ", epoch, " isn't held: epoch ", sealed_epoch_, " is sealed"));
 }
 
 absl::Status ShardStep::CheckStep(uint64_t step, const char* what) const {
   if (step == committed_step_ + 1 || (step == committed_step_ && step > 0)) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(what, " of step ", step, ": step ", committed_step_, " is committed, so the next is ", committed_step_ + 1));
+  return absl::FailedPreconditionError(absl::StrCat(what, " of step ", step, ": step ", committed_step_,
+                                                    " is committed, so the next is ", committed_step_ + 1));
 }
 
 int64_t ShardStep::PieceCount() const {
@@ -80,11 +82,12 @@ absl::Status ShardStep::OnPushBegin(uint64_t epoch, uint64_t step) const {
   PENSTOCK_RETURN_IF_ERROR(CheckStep(step, "push"));
   if (step == committed_step_) return absl::OkStatus();
   if (prepared_.has_value() && prepared_->epoch != epoch) {
-    return absl::FailedPreconditionError(absl::StrCat("push of step ", step, ": it is prepared under epoch ",
-                                                      prepared_->epoch, " and not decided yet"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("push of step ", step, ": it is prepared under epoch ", prepared_->epoch, " and not decided yet"));
   }
   if (!prepared_.has_value() && stale_work_ > 0) {
-    return absl::UnavailableError(absl::StrCat("push of step ", step, ": writes of an earlier epoch are ending; ask again"));
+    return absl::UnavailableError(
+        absl::StrCat("push of step ", step, ": writes of an earlier epoch are ending; ask again"));
   }
   return absl::OkStatus();
 }

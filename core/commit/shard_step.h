@@ -1,10 +1,10 @@
-// The step state of one job on one shard of the parameter service: which epoch is sealed, which version is committed, and
-// how far the open step has come. A pure state machine; the service around it does the data work (buffers, sums, kernels)
-// and tells it when that is done.
+// The step state of one job on one shard of the parameter service: which epoch is sealed, which version is committed,
+// and how far the open step has come. A pure state machine; the service around it does the data work (buffers, sums,
+// kernels) and tells it when that is done.
 //
-// Not thread-safe: the service guards it with the job's mutex. No event does more than bookkeeping, so holding the mutex
-// over one is cheap. Data work (copying a chunk, a piece's sum, the update) happens outside the mutex, between the event
-// that allows it and the event that reports it. The rules below make that free of races:
+// Not thread-safe: the service guards it with the job's mutex. No event does more than bookkeeping, so holding the
+// mutex over one is cheap. Data work (copying a chunk, a piece's sum, the update) happens outside the mutex, between
+// the event that allows it and the event that reports it. The rules below make that free of races:
 //
 //   - OnChunk hands out elements to write at most once: of a duplicate, only what nobody has written or is writing.
 //   - A piece's sum is asked for when all its elements are written; nobody writes to it after that.
@@ -15,15 +15,15 @@
 //   Push:    for each chunk: lock; plan = OnChunk(...); unlock; copy plan.to_write; lock; pieces = OnChunkWritten(...);
 //            unlock; sum each of `pieces`; lock; OnPieceSum(...); unlock; wake waiting Prepares.
 //   Prepare: OnPrepare; on kWait sleep until woken (or the deadline), then call it again.
-//   Commit:  OnCommit; on kApply run the update, take snapshot and digest as due, call OnApplied; on kWait sleep, again.
-//   Seal:    OnSeal; wake everybody; on kWait sleep until woken, then again; on kDone answer Report().
-//   Decide:  OnDecide; as Commit.
-//   Pull:    CheckPull; on kWait sleep until woken, then again.
-// Every waiter is woken after OnChunkWritten, OnPieceSum, OnApplied, OnSeal and OnDecide, asks again, and so learns when
-// its epoch was fenced meanwhile.
+//   Commit:  OnCommit; on kApply run the update, take snapshot and digest as due, call OnApplied; on kWait sleep,
+//   again. Seal:    OnSeal; wake everybody; on kWait sleep until woken, then again; on kDone answer Report(). Decide:
+//   OnDecide; as Commit. Pull:    CheckPull; on kWait sleep until woken, then again.
+// Every waiter is woken after OnChunkWritten, OnPieceSum, OnApplied, OnSeal and OnDecide, asks again, and so learns
+// when its epoch was fenced meanwhile.
 //
-// Errors of all events that name an epoch: FAILED_PRECONDITION for one older than the sealed one; NOT_FOUND for a newer one,
-// which this state never was sealed for (an older coordinator opened the job here after the shard had lost its memory).
+// Errors of all events that name an epoch: FAILED_PRECONDITION for one older than the sealed one; NOT_FOUND for a newer
+// one, which this state never was sealed for (an older coordinator opened the job here after the shard had lost its
+// memory).
 //
 // Invariants (asserted in Check()):
 //   S1 The committed step grows by one at a time, by an update under a decision for exactly the next step.
@@ -87,8 +87,9 @@ class ShardStep {
 
   explicit ShardStep(Options options);
 
-  // The first message of a push stream. FAILED_PRECONDITION: an old epoch, or the step is not the next one. A push for the last committed step or the prepared step is allowed; its chunks are dropped. UNAVAILABLE: data
-  // work of an earlier epoch is still ending; ask again.
+  // The first message of a push stream. FAILED_PRECONDITION: an old epoch, or the step is not the next one. A push for
+  // the last committed step or the prepared step is allowed; its chunks are dropped. UNAVAILABLE: data work of an
+  // earlier epoch is still ending; ask again.
   absl::Status OnPushBegin(uint64_t epoch, uint64_t step) const;
 
   // One chunk of elements [begin, end). Errors as OnPushBegin; OUT_OF_RANGE for elements that the shard doesn't own;
@@ -101,8 +102,8 @@ class ShardStep {
   void OnPieceSum(const WholePiece& piece, double square_sum);
 
   // kDone: prepared() holds the answer (also when the step was prepared before, or is the last committed one).
-  // kWait: elements or sums are missing. FAILED_PRECONDITION: epoch, or not the next step. INVALID_ARGUMENT: the step was
-  // prepared with other inputs.
+  // kWait: elements or sums are missing. FAILED_PRECONDITION: epoch, or not the next step. INVALID_ARGUMENT: the step
+  // was prepared with other inputs.
   absl::StatusOr<Verdict> OnPrepare(uint64_t epoch, uint64_t step, const v1::StepInputs& inputs);
 
   // The answer to the Prepare that was just answered with kDone for `step`.
@@ -126,11 +127,12 @@ class ShardStep {
   // The answer to Seal.
   v1::SealResponse Report() const;
 
-  // Ends the step that an older epoch left prepared. kApply, kWait as OnCommit; kDone: committed already, discarded now,
-  // or nothing to end. FAILED_PRECONDITION: an old epoch, or a commit of a step that isn't prepared here.
+  // Ends the step that an older epoch left prepared. kApply, kWait as OnCommit; kDone: committed already, discarded
+  // now, or nothing to end. FAILED_PRECONDITION: an old epoch, or a commit of a step that isn't prepared here.
   absl::StatusOr<Verdict> OnDecide(uint64_t epoch, uint64_t step, const std::optional<v1::StepDecision>& decision);
 
-  // kDone: the weights are those of `version`. kWait: not committed yet. FAILED_PRECONDITION: an old epoch; the version is past (or being replaced), or further ahead than the next one.
+  // kDone: the weights are those of `version`. kWait: not committed yet. FAILED_PRECONDITION: an old epoch; the version
+  // is past (or being replaced), or further ahead than the next one.
   absl::StatusOr<Verdict> CheckPull(uint64_t epoch, uint64_t version) const;
 
   uint64_t sealed_epoch() const { return sealed_epoch_; }
@@ -188,8 +190,8 @@ class ShardStep {
   std::optional<v1::PreparedStep> last_prepared_;
 };
 
-// What OpenJob of `epoch` does. `open` is the job's state on this shard, or null. (The initialisation itself may be under
-// way: answer UNAVAILABLE to all calls but an OpenJob of the same epoch, which waits for it.)
+// What OpenJob of `epoch` does. `open` is the job's state on this shard, or null. (The initialisation itself may be
+// under way: answer UNAVAILABLE to all calls but an OpenJob of the same epoch, which waits for it.)
 enum class OpenVerdict {
   // Not open: allocate and fill.
   kOpen,

@@ -14,7 +14,12 @@ constexpr uint64_t kEpoch = 4;
 
 // Three pieces of 8, 8 and 3 elements, from element 16 on.
 ShardStep::Options TestOptions() {
-  return {.range_begin = 16, .range_end = 35, .piece_elements = 8, .open_epoch = kEpoch, .committed_step = 0, .incarnation = 77};
+  return {.range_begin = 16,
+          .range_end = 35,
+          .piece_elements = 8,
+          .open_epoch = kEpoch,
+          .committed_step = 0,
+          .incarnation = 77};
 }
 
 void PushAll(ShardStep& shard, uint64_t epoch, uint64_t step) {

@@ -59,12 +59,13 @@ StepLeader::Actions StepLeader::OnError(int shard, const absl::Status& status, a
   }
   // FAILED_PRECONDITION: this epoch is over. NOT_FOUND: the shard lost the job. Asking again helps with neither.
   return Fail(absl::Status(status.code(), absl::StrCat("step ", step_, ": shard ", shard, " answered ",
-                                                       phase_ == Phase::kPreparing ? "Prepare" : "Commit", " with: ",
-                                                       status.message())),
+                                                       phase_ == Phase::kPreparing ? "Prepare" : "Commit",
+                                                       " with: ", status.message())),
               /*permanent=*/false);
 }
 
-StepLeader::Actions StepLeader::OnPrepareReply(int shard, const absl::StatusOr<v1::PreparedStep>& reply, absl::Time now) {
+StepLeader::Actions StepLeader::OnPrepareReply(int shard, const absl::StatusOr<v1::PreparedStep>& reply,
+                                               absl::Time now) {
   if (phase_ != Phase::kPreparing || shards_[shard].answered) return {};
   // A late answer about an earlier step.
   if (reply.ok() && reply->step() < step_) return {};
@@ -98,7 +99,8 @@ StepLeader::Actions StepLeader::StartCommit() {
   return actions;
 }
 
-StepLeader::Actions StepLeader::OnCommitReply(int shard, const absl::StatusOr<uint64_t>& committed_step, absl::Time now) {
+StepLeader::Actions StepLeader::OnCommitReply(int shard, const absl::StatusOr<uint64_t>& committed_step,
+                                              absl::Time now) {
   if (phase_ != Phase::kCommitting || shards_[shard].answered) return {};
   // A late answer about an earlier step's commit.
   if (committed_step.ok() && *committed_step < step_) return {};

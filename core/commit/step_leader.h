@@ -1,18 +1,20 @@
-// The leader's side of a step: Prepare on every shard, Decide, Commit on every shard, asking again what got no answer. A
-// pure state machine: events and time in, actions out; the worker's runtime sends the RPCs.
+// The leader's side of a step: Prepare on every shard, Decide, Commit on every shard, asking again what got no answer.
+// A pure state machine: events and time in, actions out; the worker's runtime sends the RPCs.
 //
 // Not thread-safe: driven by one thread. One object serves one epoch of one job, step after step.
 //
-//   StepLeader leader({.shard_count = 2, .epoch = 7, .optimizer = spec.optimizer(), .total_steps = spec.training().steps()});
-//   actions = leader.Start(step, inputs, now);
-//   loop: execute the actions (RPCs asynchronously; Prepare may block at the shard); as replies come:
-//         actions = leader.OnPrepareReply(shard, reply, now) / OnCommitReply(...); at NextTick(): actions = leader.OnTick(now)
+//   StepLeader leader({.shard_count = 2, .epoch = 7, .optimizer = spec.optimizer(), .total_steps =
+//   spec.training().steps()}); actions = leader.Start(step, inputs, now); loop: execute the actions (RPCs
+//   asynchronously; Prepare may block at the shard); as replies come:
+//         actions = leader.OnPrepareReply(shard, reply, now) / OnCommitReply(...); at NextTick(): actions =
+//         leader.OnTick(now)
 //   until StepDone (then Start the next step) or StepFailed (the rank fails; a new epoch clears up).
 //
 // Invariants (asserted):
 //   L1 Commit is sent only when every shard has answered this step's Prepare.
 //   L2 A step has one decision; it never changes while it is being committed.
-//   L3 After StepFailed nothing is sent any more. (Failing is always safe: the next epoch completes or discards the step.)
+//   L3 After StepFailed nothing is sent any more. (Failing is always safe: the next epoch completes or discards the
+//   step.)
 #pragma once
 
 #include <cstdint>
@@ -37,8 +39,9 @@ class StepLeader {
     v1::OptimizerSpec optimizer;
     uint64_t total_steps = 0;
     BackoffOptions backoff;
-    // A step whose commit takes longer fails the rank (DEADLINE_EXCEEDED, naming the shards that didn't answer). It covers
-    // the other ranks' backward passes and pushes, so it is generous; lost peers are noticed much earlier elsewhere.
+    // A step whose commit takes longer fails the rank (DEADLINE_EXCEEDED, naming the shards that didn't answer). It
+    // covers the other ranks' backward passes and pushes, so it is generous; lost peers are noticed much earlier
+    // elsewhere.
     absl::Duration step_timeout = absl::Minutes(10);
   };
 
@@ -69,8 +72,8 @@ class StepLeader {
   Actions Start(uint64_t step, const v1::StepInputs& inputs, absl::Time now);
 
   // The reply of a shard to the last SendPrepare / SendCommit for it. UNAVAILABLE, DEADLINE_EXCEEDED and their like are
-  // asked again after a back-off; every other error ends in StepFailed: FAILED_PRECONDITION means fenced, NOT_FOUND that
-  // the shard lost the job. A reply that is no longer waited for is ignored.
+  // asked again after a back-off; every other error ends in StepFailed: FAILED_PRECONDITION means fenced, NOT_FOUND
+  // that the shard lost the job. A reply that is no longer waited for is ignored.
   Actions OnPrepareReply(int shard, const absl::StatusOr<v1::PreparedStep>& reply, absl::Time now);
   // `committed_step` as in CommitResponse.
   Actions OnCommitReply(int shard, const absl::StatusOr<uint64_t>& committed_step, absl::Time now);

@@ -26,7 +26,8 @@ const T& Get(const StepLeader::Actions& actions) {
 }
 
 StepLeader MakeLeader(int shards) {
-  return StepLeader({.shard_count = shards, .epoch = 3, .optimizer = TestOptimizer(), .total_steps = 100, .backoff = {}});
+  return StepLeader(
+      {.shard_count = shards, .epoch = 3, .optimizer = TestOptimizer(), .total_steps = 100, .backoff = {}});
 }
 
 TEST(StepLeaderTest, CommitsWhenEveryShardHasPrepared) {

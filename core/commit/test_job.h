@@ -61,8 +61,8 @@ class TestJob {
   void Persisted() { Take(machine.OnEpochPersisted(machine.epoch(), absl::OkStatus(), now)); }
   void Opened(uint64_t step = 0) { Take(machine.OnShardsOpened(machine.epoch(), step, now)); }
   void EpochReady(uint64_t start_step) {
-    Take(machine.OnEpochReady(machine.epoch(), EpochChange::Ready{.start_step = start_step, .completed = {}, .incarnations = {}},
-                              now));
+    Take(machine.OnEpochReady(machine.epoch(),
+                              EpochChange::Ready{.start_step = start_step, .completed = {}, .incarnations = {}}, now));
   }
   void AllReady() {
     for (const WorkerRef& worker : machine.gang().workers()) Take(machine.OnRankReady(machine.epoch(), worker, now));

@@ -37,9 +37,10 @@ void CrashCoordinator(World& world) {
   if (!coordinator.node().alive) return;
   world.Trace("faults", absl::StrCat(coordinator.node().name, " crashes"));
   world.network().Crash(coordinator.node());
-  world.network().scheduler().After(world.random().Between(absl::Milliseconds(50), absl::Seconds(3)), [&world, &coordinator] {
-    if (&world.coordinator() == &coordinator) world.StartCoordinator();
-  });
+  world.network().scheduler().After(world.random().Between(absl::Milliseconds(50), absl::Seconds(3)),
+                                    [&world, &coordinator] {
+                                      if (&world.coordinator() == &coordinator) world.StartCoordinator();
+                                    });
 }
 
 // A coordinator that hangs, is replaced, and wakes up with the commands that it was about to give.
@@ -63,9 +64,8 @@ void PauseWorker(World& world) {
   if (!worker.node().alive || worker.node().paused) return;
   world.Trace("faults", absl::StrCat(worker.name(), " is paused"));
   worker.node().paused = true;
-  world.network().scheduler().After(world.random().Between(absl::Milliseconds(300), absl::Seconds(8)), [&world, &worker] {
-    world.network().Resume(worker.node());
-  });
+  world.network().scheduler().After(world.random().Between(absl::Milliseconds(300), absl::Seconds(8)),
+                                    [&world, &worker] { world.network().Resume(worker.node()); });
 }
 
 void Partition(World& world) {
@@ -87,9 +87,8 @@ void BadNetwork(World& world) {
   faults.straggling = world.random().Unit() * 0.2;
   faults.delay_max = world.random().Between(absl::Milliseconds(3), absl::Milliseconds(200));
   world.Trace("faults", "the network is bad");
-  world.network().scheduler().After(world.random().Between(absl::Milliseconds(500), absl::Seconds(8)), [&world] {
-    world.network().faults() = Network::Faults{};
-  });
+  world.network().scheduler().After(world.random().Between(absl::Milliseconds(500), absl::Seconds(8)),
+                                    [&world] { world.network().faults() = Network::Faults{}; });
 }
 
 void Heal(World& world) {
@@ -115,7 +114,8 @@ void Heal(World& world) {
 
 void PlanFaults(World& world) {
   using Fault = void (*)(World&);
-  constexpr Fault kFaults[] = {CrashWorker, CrashShard, CrashCoordinator, PauseCoordinator, PauseWorker, Partition, BadNetwork};
+  constexpr Fault kFaults[] = {CrashWorker, CrashShard, CrashCoordinator, PauseCoordinator,
+                               PauseWorker, Partition,  BadNetwork};
   constexpr int kKinds = std::size(kFaults);
   // Some runs have all kinds of faults, some only one, some none.
   const int count = world.random().Below(kFaultsMax + 1);
@@ -123,7 +123,8 @@ void PlanFaults(World& world) {
   Scheduler& clock = world.network().scheduler();
   for (int i = 0; i < count; ++i) {
     const Fault fault = kFaults[only >= 0 ? only : world.random().Below(kKinds)];
-    clock.After(world.random().Between(absl::ZeroDuration(), world.options().faults_end), [&world, fault] { fault(world); });
+    clock.After(world.random().Between(absl::ZeroDuration(), world.options().faults_end),
+                [&world, fault] { fault(world); });
   }
   clock.After(world.options().faults_end + absl::Seconds(9), [&world] { Heal(world); });
 }

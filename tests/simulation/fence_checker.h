@@ -1,5 +1,5 @@
-// Checks that a message of an epoch older than the sealed one changes nothing (invariant 4), and that an epoch is used by
-// one coordinator only.
+// Checks that a message of an epoch older than the sealed one changes nothing (invariant 4), and that an epoch is used
+// by one coordinator only.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ class FenceChecker {
   void OnEpochUsed(int coordinator, uint64_t epoch) {
     const auto [user, fresh] = users_.try_emplace(epoch, coordinator);
     if (!fresh && user->second != coordinator) {
-      violations_.Add("fence", absl::StrCat("epoch ", epoch, " is used by coordinators ", user->second, " and ", coordinator));
+      violations_.Add("fence",
+                      absl::StrCat("epoch ", epoch, " is used by coordinators ", user->second, " and ", coordinator));
     }
   }
 

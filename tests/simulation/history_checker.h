@@ -1,6 +1,6 @@
-// Checks that there is one committed history (invariant 1): each shard commits step after step; for a lineage (the states
-// that were opened under one epoch) and a step all shards apply the same decision; and, the training being deterministic,
-// it is the undisturbed run's decision in every lineage.
+// Checks that there is one committed history (invariant 1): each shard commits step after step; for a lineage (the
+// states that were opened under one epoch) and a step all shards apply the same decision; and, the training being
+// deterministic, it is the undisturbed run's decision in every lineage.
 #pragma once
 
 #include <map>
@@ -39,8 +39,8 @@ class HistoryChecker {
  private:
   Violations& violations_;
   const Reference& reference_;
-  std::map<std::pair<uint64_t, int>, uint64_t> committed_;                  // by lineage and shard
-  std::map<std::pair<uint64_t, uint64_t>, v1::StepDecision> decisions_;     // by lineage and step
+  std::map<std::pair<uint64_t, int>, uint64_t> committed_;               // by lineage and shard
+  std::map<std::pair<uint64_t, uint64_t>, v1::StepDecision> decisions_;  // by lineage and step
 };
 
 }  // namespace penstock::simulation

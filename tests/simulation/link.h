@@ -1,6 +1,6 @@
-// A member's stream to a coordinator: in order both ways, until it breaks; what is under way then is lost, and the member
-// notices and comes back with a new one. The coordinator's end notices nothing: a paused coordinator that wakes up still
-// sends its old commands, and they arrive.
+// A member's stream to a coordinator: in order both ways, until it breaks; what is under way then is lost, and the
+// member notices and comes back with a new one. The coordinator's end notices nothing: a paused coordinator that wakes
+// up still sends its old commands, and they arrive.
 #pragma once
 
 #include <cstdint>

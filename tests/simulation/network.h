@@ -1,12 +1,14 @@
 // Simulated processes and the network between them.
 //
-// A Node is a process: it lives, crashes (its life number grows; everything that was meant for the old life is lost) and may
-// be paused (what happens to it waits until it is resumed: a process that was stopped and wakes up with old commands).
+// A Node is a process: it lives, crashes (its life number grows; everything that was meant for the old life is lost)
+// and may be paused (what happens to it waits until it is resumed: a process that was stopped and wakes up with old
+// commands).
 //
 // The network delays, and while faults are on loses and duplicates what it carries; a message to a node in another
 // partition group is lost. As over TCP, nothing that was sent to one life reaches the next one. Two shapes:
 //   Send: one way, no order, no notice of loss.
-//   Call: a remote procedure call. The caller always gets one answer, if only UNAVAILABLE or DEADLINE_EXCEEDED; the request
+//   Call: a remote procedure call. The caller always gets one answer, if only UNAVAILABLE or DEADLINE_EXCEEDED; the
+//   request
 //         may have taken effect all the same, even twice.
 #pragma once
 

@@ -28,8 +28,9 @@ class PreparedChecker {
     std::optional<Held>& held = held_[shard];
     if (held.has_value() && cause != Cause::kGone && committed < held->step && step != held->step) {
       if (cause != Cause::kDecide || epoch <= held->epoch) {
-        violations_.Add("prepared", absl::StrCat("shard ", shard, " gave up step ", held->step, ", prepared under epoch ",
-                                                 held->epoch, ", without a decision of a newer epoch"));
+        violations_.Add("prepared",
+                        absl::StrCat("shard ", shard, " gave up step ", held->step, ", prepared under epoch ",
+                                     held->epoch, ", without a decision of a newer epoch"));
       }
     }
     if (!step.has_value() || cause == Cause::kGone) {
@@ -54,7 +55,8 @@ class PreparedChecker {
   void AtEnd() {
     for (const auto& [shard, held] : held_) {
       if (!held.has_value()) continue;
-      violations_.Add("prepared", absl::StrCat("step ", held->step, " is left prepared and undecided on shard ", shard));
+      violations_.Add("prepared",
+                      absl::StrCat("step ", held->step, " is left prepared and undecided on shard ", shard));
     }
   }
 

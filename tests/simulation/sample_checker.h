@@ -1,5 +1,5 @@
-// Checks the ledger (invariant 5): the committed history, as the coordinator's store has it at the end, consists of every
-// step once, and its sample ranges cover each sample exactly once.
+// Checks the ledger (invariant 5): the committed history, as the coordinator's store has it at the end, consists of
+// every step once, and its sample ranges cover each sample exactly once.
 #pragma once
 
 #include <map>
@@ -32,7 +32,8 @@ class SampleChecker {
       }
     }
     if (next_step != steps + 1 || next_sample != steps * kBatch) {
-      violations_.Add("samples", absl::StrCat("the history ends after step ", next_step - 1, " and sample ", next_sample));
+      violations_.Add("samples",
+                      absl::StrCat("the history ends after step ", next_step - 1, " and sample ", next_sample));
     }
   }
 

@@ -1,4 +1,5 @@
-// The simulation's clock and its queue of future events. Events of the same time run in the order in which they were added.
+// The simulation's clock and its queue of future events. Events of the same time run in the order in which they were
+// added.
 //
 // Not thread-safe: a simulation is one thread.
 #pragma once

@@ -34,7 +34,10 @@ SimCoordinator::SimCoordinator(World& world, int index) : world_(world), index_(
 void SimCoordinator::Start() {
   const SimStore& store = world_.store();
   for (ShardHealth& health : shard_health_) health.last_seen = world_.now();
-  Apply(machine_->Restore(store.job, store.history.empty() ? 0 : store.history.rbegin()->first, world_.now()));
+  // Up to where the history is whole.
+  uint64_t history_step = 0;
+  while (store.history.contains(history_step + 1)) ++history_step;
+  Apply(machine_->Restore(store.job, history_step, world_.now()));
   Tick();
   PingShards();
 }
@@ -100,7 +103,8 @@ void SimCoordinator::OnReport(const WorkerRef& ref, const v1::MemberReport& repo
     Apply(machine_->OnRankStopped(report.epoch(), ref, now));
   }
   if (report.has_step()) {
-    if (report.epoch() == machine_->epoch() && !StoreIsNewer()) {
+    if (report.epoch() == machine_->epoch() && !machine_->done()) {
+      if (Refused()) return;
       world_.store().history[report.step().step()] = report.step();
     }
     Apply(machine_->OnStepRecord(report.epoch(), report.step(), now));

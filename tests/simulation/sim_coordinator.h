@@ -1,5 +1,5 @@
-// A thin coordinator process around the real JobMachine and EpochChange: leases, the scheduler of one job, the store and
-// the RPCs that the machines' actions stand for. One object is one life; its successor reads the store.
+// A thin coordinator process around the real JobMachine and EpochChange: leases, the scheduler of one job, the store
+// and the RPCs that the machines' actions stand for. One object is one life; its successor reads the store.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ class SimCoordinator {
   void Start();
 
   // --- From members. ---
-  void OnHello(int worker, const WorkerRef& ref, const std::optional<v1::RunningRank>& running, std::shared_ptr<Link> link);
+  void OnHello(int worker, const WorkerRef& ref, const std::optional<v1::RunningRank>& running,
+               std::shared_ptr<Link> link);
   void OnHeartbeat(int worker, const WorkerRef& ref);
   void OnReport(const WorkerRef& ref, const v1::MemberReport& report);
 
@@ -64,7 +65,7 @@ class SimCoordinator {
   void Do(const job_action::AssignRanks& action);
   void Do(const job_action::WriteCheckpoint& action);
   void Do(const job_action::CloseShards& action);
-  bool StoreIsNewer() const;
+  bool Refused();
 
   void OpenOne(int shard, uint64_t epoch, uint64_t step, const State& state);
   void CloseOne(int shard, uint64_t epoch, int attempts_left);
@@ -87,6 +88,7 @@ class SimCoordinator {
   // OpenShards under way: the epoch, where from, and the shards that have answered.
   uint64_t opening_epoch_ = 0;
   uint64_t opening_step_ = 0;
+  State opening_state_;
   std::map<int, uint64_t> opened_;
   uint64_t closing_epoch_ = 0;
   int closed_ = 0;

@@ -21,7 +21,13 @@ State Part(const State& whole, const ElementRange& range) {
 
 }  // namespace
 
-bool SimCoordinator::StoreIsNewer() const { return world_.store().job.epoch > machine_->epoch(); }
+// A write to the store that finds a newer epoch there.
+bool SimCoordinator::Refused() {
+  if (world_.store().job.epoch <= machine_->epoch()) return false;
+  Apply(machine_->OnEpochPersisted(machine_->epoch(), absl::FailedPreconditionError("a newer epoch is stored"),
+                                   world_.now()));
+  return true;
+}
 
 void SimCoordinator::Apply(JobActions actions) {
   for (const JobAction& action : actions) {
@@ -32,13 +38,10 @@ void SimCoordinator::Apply(JobActions actions) {
 // False when the rest of the event's actions is to be dropped.
 bool SimCoordinator::Execute(const JobAction& action) {
   if (const auto* persist = std::get_if<job_action::PersistJob>(&action)) {
-    if (StoreIsNewer()) {
-      Apply(machine_->OnEpochPersisted(machine_->epoch(), absl::FailedPreconditionError("a newer epoch is stored"),
-                                       world_.now()));
-      return false;
-    }
+    if (Refused()) return false;
     world_.store().job = persist->job;
-    world_.Trace(node_.name, absl::StrCat("job is ", v1::JobState_Name(persist->job.state), " in epoch ", persist->job.epoch));
+    world_.Trace(node_.name,
+                 absl::StrCat("job is ", v1::JobState_Name(persist->job.state), " in epoch ", persist->job.epoch));
     return true;
   }
   if (const auto* persist = std::get_if<job_action::PersistEpoch>(&action)) Do(*persist);
@@ -48,7 +51,8 @@ bool SimCoordinator::Execute(const JobAction& action) {
   if (const auto* assign = std::get_if<job_action::AssignRanks>(&action)) Do(*assign);
   if (const auto* write = std::get_if<job_action::WriteCheckpoint>(&action)) Do(*write);
   if (const auto* close = std::get_if<job_action::CloseShards>(&action)) Do(*close);
-  if (const auto* cut = std::get_if<job_action::CutHistory>(&action); cut != nullptr && !StoreIsNewer()) {
+  if (const auto* cut = std::get_if<job_action::CutHistory>(&action); cut != nullptr) {
+    if (Refused()) return false;
     auto& history = world_.store().history;
     history.erase(history.upper_bound(cut->step), history.end());
   }
@@ -70,6 +74,12 @@ bool SimCoordinator::Execute(const JobAction& action) {
   if (const auto* down = std::get_if<job_action::StepDown>(&action)) {
     world_.Trace(node_.name, absl::StrCat("steps down: ", down->reason));
     change_.reset();
+    // Whoever has the address reads the store again, as a process that its supervisor restarts. An old one stays down.
+    world_.network().After(node_, kRetryDelay, [this] {
+      if (&world_.coordinator() != this) return;
+      world_.network().Crash(node_);
+      world_.StartCoordinator();
+    });
   }
   return true;
 }
@@ -80,7 +90,8 @@ void SimCoordinator::Do(const job_action::PersistEpoch& action) {
   world_.network().After(node_, delay(), [this, job = action.job, delay] {
     SimStore& store = world_.store();
     absl::Status status;
-    if (store.job.epoch + 1 == job.epoch || world_.Mutated(Mutation::kCoordinatorTrustsItself)) {
+    const bool live = store.job.state != v1::JOB_STATE_SUCCEEDED && store.job.state != v1::JOB_STATE_FAILED;
+    if ((store.job.epoch + 1 == job.epoch && live) || world_.Mutated(Mutation::kCoordinatorTrustsItself)) {
       store.job = job;
     } else {
       status = absl::FailedPreconditionError(absl::StrCat("the store has epoch ", store.job.epoch));
@@ -99,14 +110,16 @@ void SimCoordinator::Do(const job_action::OpenShards& action) {
   change_.reset();
   // One source for one epoch, however often it is asked for: the shards must not start from different checkpoints.
   if (opening_epoch_ != action.epoch) {
-    const auto& checkpoints = world_.store().checkpoints;
     opening_epoch_ = action.epoch;
-    opening_step_ = checkpoints.empty() ? 0 : checkpoints.rbegin()->first;
+    opening_step_ = 0;
+    for (const auto& [step, state] : world_.store().checkpoints) {
+      if (step <= action.step_max) opening_step_ = step;
+    }
+    opening_state_ = opening_step_ == 0 ? InitialState({0, kElements}) : world_.store().checkpoints[opening_step_];
   }
   opened_.clear();
-  const State whole = opening_step_ == 0 ? InitialState({0, kElements}) : world_.store().checkpoints[opening_step_];
   for (int shard = 0; shard < shard_count(); ++shard) {
-    OpenOne(shard, action.epoch, opening_step_, Part(whole, ShardRange(shard, shard_count())));
+    OpenOne(shard, action.epoch, opening_step_, Part(opening_state_, ShardRange(shard, shard_count())));
   }
 }
 
@@ -231,7 +244,7 @@ void SimCoordinator::Do(const job_action::FetchSteps& action) {
       node_, from.node(), kCallTimeout,
       [&from, from_step = action.from_step](auto answer) { from.GetSteps(from_step, answer); },
       [this, epoch = action.epoch](absl::StatusOr<v1::GetStepsResponse> answer) {
-        if (machine_->epoch() != epoch || StoreIsNewer()) return;
+        if (machine_->epoch() != epoch || Refused()) return;
         if (!answer.ok()) {
           Apply(machine_->OnStepsFetched(epoch, answer.status(), world_.now()));
           return;

@@ -1,5 +1,5 @@
-// The simulation's only source of chance: splitmix64 (Steele et al., 2014), so that a seed means the same on every machine
-// and with every standard library.
+// The simulation's only source of chance: splitmix64 (Steele et al., 2014), so that a seed means the same on every
+// machine and with every standard library.
 #pragma once
 
 #include <cstdint>

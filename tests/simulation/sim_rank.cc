@@ -34,7 +34,8 @@ void SimRank::After(absl::Duration delay, std::function<void()> run) {
 }
 
 void SimRank::Start() {
-  world_.Trace(worker_.name(), absl::StrCat("rank ", rank(), " of epoch ", epoch(), " from step ", assignment_.start_step));
+  world_.Trace(worker_.name(),
+               absl::StrCat("rank ", rank(), " of epoch ", epoch(), " from step ", assignment_.start_step));
   Exchange(0, [this] { PullAll(assignment_.start_step); });
 }
 

@@ -1,6 +1,6 @@
-// One assignment as a worker runs it: connect to the peers, pull the start version, then step after step exchange with the
-// peers, push gradients, (the leader) drive the real StepLeader, pull the next version. It fails as a real rank does: it
-// reports RankFailed, stops working, and stays until it is told to stop.
+// One assignment as a worker runs it: connect to the peers, pull the start version, then step after step exchange with
+// the peers, push gradients, (the leader) drive the real StepLeader, pull the next version. It fails as a real rank
+// does: it reports RankFailed, stops working, and stays until it is told to stop.
 #pragma once
 
 #include <cstdint>

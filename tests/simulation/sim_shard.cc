@@ -53,7 +53,8 @@ SimShard::View SimShard::Look() const {
   return view;
 }
 
-void SimShard::Check(const char* message, uint64_t epoch, const View& before, PreparedChecker::Cause cause, bool wrote) {
+void SimShard::Check(const char* message, uint64_t epoch, const View& before, PreparedChecker::Cause cause,
+                     bool wrote) {
   const View after = Look();
   const bool changed = wrote || before.open != after.open || before.sealed != after.sealed ||
                        before.report != after.report || !(before.state == after.state);
@@ -245,7 +246,8 @@ void SimShard::Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<u
     }
     const View before = Look();
     const auto verdict = job_->step->OnCommit(Believe(epoch), decision);
-    Check("Commit", epoch, before, PreparedChecker::Cause::kOther, verdict.ok() && *verdict == ShardStep::Verdict::kApply);
+    Check("Commit", epoch, before, PreparedChecker::Cause::kOther,
+          verdict.ok() && *verdict == ShardStep::Verdict::kApply);
     if (!verdict.ok()) {
       answer(verdict.status());
       return true;

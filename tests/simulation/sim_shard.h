@@ -1,5 +1,6 @@
-// A thin parameter shard around the real ShardStep: a few numbers for weights, data work that takes (virtual) time, waiters
-// that are woken as shard_step.h says, snapshots at checkpoint steps. Reports to the checkers after every event.
+// A thin parameter shard around the real ShardStep: a few numbers for weights, data work that takes (virtual) time,
+// waiters that are woken as shard_step.h says, snapshots at checkpoint steps. Reports to the checkers after every
+// event.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,8 @@ class SimShard {
   // `state` is the shard's part of version `step`.
   void Open(uint64_t epoch, uint64_t step, const State& state, Answer<uint64_t> answer);
   void Close(uint64_t epoch, Answer<Empty> answer);
-  void Push(uint64_t epoch, uint64_t step, ElementRange range, const std::vector<double>& gradient, Answer<Empty> answer);
+  void Push(uint64_t epoch, uint64_t step, ElementRange range, const std::vector<double>& gradient,
+            Answer<Empty> answer);
   void Pull(uint64_t epoch, uint64_t version, ElementRange range, Answer<std::vector<double>> answer);
   void Prepare(uint64_t epoch, uint64_t step, const v1::StepInputs& inputs, Answer<v1::PreparedStep> answer);
   void Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<uint64_t> answer);

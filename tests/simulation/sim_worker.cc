@@ -48,9 +48,8 @@ void SimWorker::Restart() {
 
 void SimWorker::Connect() {
   coordinator_ = &world_.coordinator();
-  link_ = std::make_shared<Link>(world_.network(), node_, coordinator_->node(), [this] {
-    world_.network().After(node_, kReconnectDelay, [this] { Connect(); });
-  });
+  link_ = std::make_shared<Link>(world_.network(), node_, coordinator_->node(),
+                                 [this] { world_.network().After(node_, kReconnectDelay, [this] { Connect(); }); });
   std::optional<v1::RunningRank> running;
   if (rank_ != nullptr) {
     running.emplace();
@@ -82,7 +81,8 @@ void SimWorker::Report(v1::MemberReport report) {
 
 void SimWorker::Flush() {
   while (!link_->broken() && !reports_.empty()) {
-    link_->Up([coordinator = coordinator_, ref = ref(), report = reports_.front()] { coordinator->OnReport(ref, report); });
+    link_->Up(
+        [coordinator = coordinator_, ref = ref(), report = reports_.front()] { coordinator->OnReport(ref, report); });
     reports_.pop_front();
   }
 }

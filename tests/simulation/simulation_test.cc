@@ -28,11 +28,13 @@ TEST(SimulationTest, EverySeedKeepsEveryInvariant) {
     if (violations.empty()) continue;
     ++failures;
     for (const Violation& violation : violations.found()) {
-      ADD_FAILURE() << "seed " << seed << ": " << violation.checker << ": " << violation.text << "\n  replay: bazel run "
+      ADD_FAILURE() << "seed " << seed << ": " << violation.checker << ": " << violation.text
+                    << "\n  replay: bazel run "
                     << "//tests/simulation:simulation_test -- --seed=" << seed << " --trace";
     }
   }
-  std::printf("%llu seeds, %llu events\n", static_cast<unsigned long long>(g_seeds), static_cast<unsigned long long>(events));
+  std::printf("%llu seeds, %llu events\n", static_cast<unsigned long long>(g_seeds),
+              static_cast<unsigned long long>(events));
 }
 
 // The same seed is the same run, event by event: what makes a replay worth its name.

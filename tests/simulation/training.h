@@ -1,5 +1,5 @@
-// What the simulated job trains: a few real numbers whose every bit depends on the whole history of decisions, so that a
-// lost, doubled, mixed or reordered step shows in the weights. And the undisturbed run, which every run must equal.
+// What the simulated job trains: a few real numbers whose every bit depends on the whole history of decisions, so that
+// a lost, doubled, mixed or reordered step shows in the weights. And the undisturbed run, which every run must equal.
 #pragma once
 
 #include <cstdint>

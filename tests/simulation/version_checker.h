@@ -1,5 +1,5 @@
-// Checks that versions don't mix (invariants 2 and 6): what a shard holds after step k, what a pull of version k answers
-// and what a checkpoint of step k contains is, bit for bit, the undisturbed run's version k.
+// Checks that versions don't mix (invariants 2 and 6): what a shard holds after step k, what a pull of version k
+// answers and what a checkpoint of step k contains is, bit for bit, the undisturbed run's version k.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,8 @@ class VersionChecker {
       violations_.Add("version", absl::StrCat(who, " doesn't hold version ", version));
     }
   }
-  void OnPulled(const std::string& who, uint64_t version, const ElementRange& range, const std::vector<double>& weights) {
+  void OnPulled(const std::string& who, uint64_t version, const ElementRange& range,
+                const std::vector<double>& weights) {
     if (version > reference_.steps() || !Equal(reference_.state(version).weights, range, weights)) {
       violations_.Add("version", absl::StrCat(who, " pulled something else than version ", version));
     }
