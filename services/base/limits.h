@@ -31,6 +31,8 @@ static_assert(kRpcPingIntervalMsMin * 2 <= kRpcKeepaliveMs, "servers must put up
 inline constexpr int kRpcReconnectMsMin = 100;
 inline constexpr int kRpcReconnectMsMax = 1'000;
 static_assert(kRpcReconnectMsMin <= kRpcReconnectMsMax);
+// One attempt to connect, handshakes included.
+inline constexpr int kRpcConnectMsMax = 5'000;
 
 // How long a server waits for the calls under way when it stops, before it cancels them.
 inline constexpr absl::Duration kRpcStopGrace = absl::Seconds(1);

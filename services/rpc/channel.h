@@ -19,6 +19,7 @@ struct ChannelOptions {
   int keepalive_timeout_ms = kRpcKeepaliveTimeoutMs;
   int reconnect_ms_min = kRpcReconnectMsMin;
   int reconnect_ms_max = kRpcReconnectMsMax;
+  int connect_ms_max = kRpcConnectMsMax;
   // Several channels of one process to the same address on one TCP connection. By default each has its own, so that
   // channels run in parallel, and one's back-off isn't another's.
   bool share_connection = false;
