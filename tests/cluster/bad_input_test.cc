@@ -30,7 +30,7 @@ class BadInputTest : public ::testing::Test {
     static int count = 0;
     TinyJob job;
     job.name = absl::StrCat("after-", count++);
-    job.steps = 2;
+    job.steps = 6;
     cluster_->RunJob(job.name, job.Text());
   }
 

@@ -39,7 +39,7 @@ class TestCluster {
     int workers = 2;
     int params = 1;
     int threads = 1;
-    std::vector<std::string> more_arguments;
+    std::vector<std::string> more_arguments = {};
   };
 
   // A cluster in a fresh folder, with a corpus of real English text as `corpus.txt`.
