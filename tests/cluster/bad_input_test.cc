@@ -70,7 +70,7 @@ TEST_F(BadInputTest, JobFilesAreRefusedWithFileLineAndWhatWouldBeRight) {
   ExpectRefused(Text("learning_rate: 3e-3", "learning_rate: -1"), {"job.yaml:5", "optimizer.learning_rate"});
   ExpectRefused(Text("learning_rate: 3e-3", "learning_rate: .nan"), {"job.yaml:5", "optimizer.learning_rate"});
   ExpectRefused(Text("pipeline: 1", "pipeline: 9"), {"job.yaml:6", "parallel.pipeline"});
-  ExpectRefused(Text("global_batch_size: 8", "global_batch_size: 7") + "", {});
+  ExpectRefused(Text("micro_batch_size: 1", "micro_batch_size: 3"), {"job.yaml:4", "batch_size", "8"});
   ExpectRefused(Text("data: 1", "data: 3"), {"job.yaml:", "global_batch_size"});
   ExpectRefused(Text("tiny", "no such name!"), {"job.yaml:1", "name"});
   ExpectRefused("name: [", {"job.yaml:"});

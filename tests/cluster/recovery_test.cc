@@ -101,7 +101,7 @@ TEST_F(RecoveryTest, WithoutASpareTheJobWaitsSaysSoAndGoesOnWhenAWorkerComes) {
       "waits",
       [](const Json& status) {
         return status["state"] == "RECOVERING" &&
-               status["message"].get<std::string>().find("waiting") != std::string::npos;
+               status["message"].get<std::string>().find("3 of 4") != std::string::npos;
       },
       absl::Seconds(30));
   EXPECT_THAT(waiting["message"].get<std::string>(), HasSubstr("3 of 4"));
