@@ -41,7 +41,7 @@ namespace job_action {
 struct PersistEpoch {
   PersistedJob job;
 };
-// Write the job, unless the store has a newer epoch; done before the actions after it are begun. No answer when it
+// Write the job, if the store's epoch is job.epoch; done before the actions after it are begun. No answer when it
 // succeeds. A newer epoch is reported with OnEpochPersisted(job.epoch, FAILED_PRECONDITION), and the rest of the
 // actions is dropped; the same goes for every write of the history.
 struct PersistJob {

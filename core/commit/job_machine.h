@@ -14,7 +14,8 @@
 // The transitions by phase (Phase below): job_machine.cc (start, restart, what is shown), job_machine_epoch.cc (from a
 // new epoch to assigned ranks), job_machine_ranks.cc (workers and ranks), job_machine_end.cc (finishing, closing).
 //
-// A worker that says it runs a job that has no machine (ended and dropped) is told to stop by the coordinator itself.
+// A worker that runs a rank which no machine holds it for (of a job that has ended, or one that came back too late) is
+// told to stop by the coordinator again and again, and is idle only when it has said RankStopped.
 //
 // Usage: construct; for a new job wait until the scheduler can give WorkersWanted() workers at once, then
 // OnWorkersOffered. For a job found in the store after a restart: Restore. Call OnTick at NextTick().
@@ -30,6 +31,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -126,7 +128,8 @@ class JobMachine {
   JobActions OnShardsClosed(uint64_t epoch, absl::Time now);
 
   // --- The user, and time. ---
-  // Ends a live job. Changes nothing when it is ending or has ended.
+  // Ends a live job; while an epoch is being written, as soon as that is done. Changes nothing when it is ending or has
+  // ended.
   JobActions OnCancel(absl::Time now);
   JobActions OnTick(absl::Time now);
   absl::Time NextTick() const;
@@ -245,6 +248,9 @@ class JobMachine {
   FinalWork final_checkpoint_;
   FinalWork final_digest_;
   bool shards_closed_ = false;
+  // The job is to end (state and message), as soon as the epoch that is being written is known to be this
+  // coordinator's.
+  std::optional<std::pair<v1::JobState, std::string>> end_when_persisted_;
 };
 
 }  // namespace penstock

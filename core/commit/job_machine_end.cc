@@ -121,13 +121,18 @@ void JobMachine::Fail(const std::string& message, absl::Time now, JobActions& ou
 
 JobActions JobMachine::OnCancel(absl::Time now) {
   JobActions out;
-  if (!live() || done()) return out;
+  if (!live() || done() || end_when_persisted_.has_value()) return out;
   out.push_back(Note{"cancelled by the user"});
   BeginClosing(v1::JOB_STATE_CANCELLED, "cancelled by the user", now, out);
   return out;
 }
 
 void JobMachine::BeginClosing(v1::JobState state, const std::string& message, absl::Time now, JobActions& out) {
+  if (phase_ == Phase::kPersisting) {
+    // Whether the epoch is this coordinator's isn't known yet, so nothing may be written or closed under it (J1).
+    if (!end_when_persisted_.has_value()) end_when_persisted_ = {state, message};
+    return;
+  }
   Enter(Phase::kClosing);
   // The end is in the store before anything is let go: a coordinator that restarts here cleans up, and trains nothing
   // again.

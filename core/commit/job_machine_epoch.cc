@@ -1,5 +1,6 @@
 // From the cause of a new epoch to assigned ranks: persist, open, seal and decide, gather the workers.
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -59,6 +60,12 @@ JobActions JobMachine::OnEpochPersisted(uint64_t epoch, const absl::Status& stat
     return out;
   }
   backoff_.Reset();
+  if (end_when_persisted_.has_value()) {
+    Enter(Phase::kChanging);
+    const auto [state, message] = *std::exchange(end_when_persisted_, std::nullopt);
+    BeginClosing(state, message, now, out);
+    return out;
+  }
   AskShards(out);
   return out;
 }

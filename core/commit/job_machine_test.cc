@@ -278,6 +278,11 @@ TEST(JobMachineTest, CancelInEveryPhase) {
     if (phase == 6) job.Take(job.machine.OnWorkerLost(job.Worker(0), "lost", job.now));
     if (phase == 7) job.Take(job.machine.OnJobFinished(1, job.now));
     job.Take(job.machine.OnCancel(job.now));
+    if (phase == 1 || phase == 6) {
+      EXPECT_FALSE(job.Has<PersistJob>() || job.Has<CloseShards>()) << "not before the epoch is known to be ours";
+      job.Take(job.machine.OnCancel(job.now));
+      job.Persisted();
+    }
     EXPECT_EQ(job.machine.state(), kCancelled) << phase;
     EXPECT_EQ(job.Has<CloseShards>(), phase >= 1);
     job.AllStopped();
@@ -357,6 +362,17 @@ TEST(JobMachineTest, AnOldCoordinatorStepsDown) {
     job.Take(job.machine.OnCancel(job.now));
     EXPECT_TRUE(job.last.empty());
   }
+}
+
+// Found by the simulation (seed 17770): an old coordinator must not end a job under an epoch that it doesn't have.
+TEST(JobMachineTest, ACancelUnderAnEpochThatIsRefusedDoesNothing) {
+  TestJob job;
+  job.Start();
+  job.Take(job.machine.OnWorkerLost(job.Worker(0), "lost", job.now));
+  job.Take(job.machine.OnCancel(job.now));
+  job.Take(job.machine.OnEpochPersisted(2, absl::FailedPreconditionError("taken"), job.now));
+  EXPECT_EQ(job.last.size(), 1u);
+  EXPECT_TRUE(job.Has<job_action::StepDown>());
 }
 
 TEST(JobMachineTest, CheckpointsAreWrittenOneAtATimeAndTheNewestCounts) {

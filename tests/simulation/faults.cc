@@ -68,6 +68,14 @@ void PauseWorker(World& world) {
                                     [&world, &worker] { world.network().Resume(worker.node()); });
 }
 
+// A worker whose rank hangs: it heartbeats, and doesn't stop when it is told to.
+void HangWorker(World& world) {
+  SimWorker& worker = *world.workers()[world.random().Below(static_cast<int>(world.workers().size()))];
+  if (!worker.node().alive) return;
+  world.Trace("faults", absl::StrCat(worker.name(), " hangs"));
+  worker.HangUntil(world.now() + world.random().Between(absl::Seconds(1), absl::Seconds(20)));
+}
+
 void Partition(World& world) {
   const int workers = static_cast<int>(world.workers().size()), shards = static_cast<int>(world.shards().size());
   const int pick = world.random().Below(workers + shards + 1);
@@ -95,6 +103,7 @@ void Heal(World& world) {
   world.Trace("faults", "everything heals");
   world.network().faults() = Network::Faults{};
   for (auto& worker : world.workers()) {
+    worker->HangUntil(absl::InfinitePast());
     worker->node().partition = 0;
     if (worker->node().paused) world.network().Resume(worker->node());
     if (!worker->node().alive) worker->Restart();
@@ -110,13 +119,16 @@ void Heal(World& world) {
   if (!world.coordinator().node().alive) world.StartCoordinator();
 }
 
+using Fault = void (*)(World&);
+constexpr Fault kFaults[] = {CrashWorker, CrashShard, CrashCoordinator, PauseCoordinator,
+                             PauseWorker, HangWorker, Partition,        BadNetwork};
+constexpr int kKinds = std::size(kFaults);
+
 }  // namespace
 
+void Strike(World& world) { kFaults[world.random().Below(kKinds)](world); }
+
 void PlanFaults(World& world) {
-  using Fault = void (*)(World&);
-  constexpr Fault kFaults[] = {CrashWorker, CrashShard, CrashCoordinator, PauseCoordinator,
-                               PauseWorker, Partition,  BadNetwork};
-  constexpr int kKinds = std::size(kFaults);
   // Some runs have all kinds of faults, some only one, some none.
   const int count = world.random().Below(kFaultsMax + 1);
   const int only = world.random().Chance(0.4) ? world.random().Below(kKinds) : -1;

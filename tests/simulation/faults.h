@@ -9,4 +9,7 @@ namespace penstock::simulation {
 // Puts the run's faults on the clock.
 void PlanFaults(World& world);
 
+// One fault, now.
+void Strike(World& world);
+
 }  // namespace penstock::simulation

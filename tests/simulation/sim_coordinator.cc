@@ -74,8 +74,13 @@ void SimCoordinator::OnHello(int worker, const WorkerRef& ref, const std::option
   member.alive = true;
   member.last_seen = world_.now();
   member.link = std::move(link);
-  member.busy = running.has_value();
+  member.runs_epoch = running.has_value() ? running->epoch() : 0;
+  const bool adopting = machine_->state() != v1::JOB_STATE_RUNNING || machine_->gang().missing() > 0;
+  const uint64_t epoch = machine_->epoch();
   Apply(machine_->OnWorkerJoined(ref, running, world_.now()));
+  if (adopting && running.has_value() && machine_->epoch() == epoch && machine_->gang().AllAre(Gang::Member::kReady)) {
+    world_.Saw("a job adopted after a restart");
+  }
 }
 
 void SimCoordinator::OnHeartbeat(int worker, const WorkerRef& ref) {
@@ -99,7 +104,7 @@ void SimCoordinator::OnReport(const WorkerRef& ref, const v1::MemberReport& repo
                                  report.failed().permanent(), now));
   }
   if (report.has_stopped()) {
-    member->busy = false;
+    if (report.epoch() >= member->runs_epoch) member->runs_epoch = 0;
     Apply(machine_->OnRankStopped(report.epoch(), ref, now));
   }
   if (report.has_step()) {
@@ -123,8 +128,18 @@ void SimCoordinator::Tick() {
   }
   if (now >= machine_->NextTick()) Apply(machine_->OnTick(now));
   if (change_ != nullptr && now >= change_->NextTick()) Run(change_->OnTick(now));
+  StopStrays();
   Schedule();
   world_.network().After(node_, kTick, [this] { Tick(); });
+}
+
+// A worker that runs a rank which nobody holds it for: the machine said stop once, when it joined. It is said again
+// until the worker has stopped; before that it is of no use to any job.
+void SimCoordinator::StopStrays() {
+  for (const Member& member : members_) {
+    if (!member.alive || member.runs_epoch == 0 || machine_->gang().RankOf(member.ref).has_value()) continue;
+    Command(member.ref, [this, epoch = member.runs_epoch](int index) { world_.workers()[index]->OnStop(epoch); });
+  }
 }
 
 void SimCoordinator::Schedule() {
@@ -135,7 +150,7 @@ void SimCoordinator::Schedule() {
   for (const Member& member : members_) {
     if (!member.alive) continue;
     ++registered;
-    if (!member.busy && !machine_->gang().RankOf(member.ref).has_value()) idle.push_back(member.ref);
+    if (member.runs_epoch == 0 && !machine_->gang().RankOf(member.ref).has_value()) idle.push_back(member.ref);
   }
   if (static_cast<int>(idle.size()) < wanted) {
     Apply(machine_->OnWorkersShort(registered, static_cast<int>(idle.size()), "", world_.now()));

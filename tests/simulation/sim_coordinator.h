@@ -26,6 +26,8 @@ class SimCoordinator {
   const JobMachine& machine() const { return *machine_; }
   // Reads the store and begins.
   void Start();
+  // The user's wish; asked for again until the store says that the job has ended.
+  void Cancel() { Apply(machine_->OnCancel(world_.now())); }
 
   // --- From members. ---
   void OnHello(int worker, const WorkerRef& ref, const std::optional<v1::RunningRank>& running,
@@ -39,8 +41,8 @@ class SimCoordinator {
     bool alive = false;
     absl::Time last_seen;
     std::shared_ptr<Link> link;
-    // Runs, or may run, a rank that the machine doesn't hold it for.
-    bool busy = false;
+    // The epoch of the rank that it said it runs, until it says that it has stopped; 0: none.
+    uint64_t runs_epoch = 0;
   };
   struct ShardHealth {
     std::optional<uint64_t> incarnation;
@@ -50,6 +52,7 @@ class SimCoordinator {
 
   void Tick();
   void Schedule();
+  void StopStrays();
   void PingShards();
   Member* Find(const WorkerRef& ref);
   int IndexOf(const WorkerRef& ref) const;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "tests/simulation/sim_coordinator.h"
 #include "tests/simulation/sim_worker.h"
 
@@ -39,6 +40,7 @@ void SimCoordinator::Apply(JobActions actions) {
 bool SimCoordinator::Execute(const JobAction& action) {
   if (const auto* persist = std::get_if<job_action::PersistJob>(&action)) {
     if (Refused()) return false;
+    PENSTOCK_CHECK(world_.store().job.epoch == persist->job.epoch || world_.options().mutation != Mutation::kNone);
     world_.store().job = persist->job;
     world_.Trace(node_.name,
                  absl::StrCat("job is ", v1::JobState_Name(persist->job.state), " in epoch ", persist->job.epoch));
@@ -62,6 +64,7 @@ bool SimCoordinator::Execute(const JobAction& action) {
     }
   }
   if (const auto* evict = std::get_if<job_action::EvictWorker>(&action)) {
+    world_.Saw("an evicted worker");
     Command(evict->worker, [this](int index) { world_.workers()[index]->OnEvict(); });
     if (Member* member = Find(evict->worker); member != nullptr) member->alive = false;
   }
@@ -73,6 +76,7 @@ bool SimCoordinator::Execute(const JobAction& action) {
   if (const auto* note = std::get_if<job_action::Note>(&action)) world_.Trace(node_.name, note->message);
   if (const auto* down = std::get_if<job_action::StepDown>(&action)) {
     world_.Trace(node_.name, absl::StrCat("steps down: ", down->reason));
+    world_.Saw("a coordinator that steps down");
     change_.reset();
     // Whoever has the address reads the store again, as a process that its supervisor restarts. An old one stays down.
     world_.network().After(node_, kRetryDelay, [this] {
@@ -90,7 +94,9 @@ void SimCoordinator::Do(const job_action::PersistEpoch& action) {
   world_.network().After(node_, delay(), [this, job = action.job, delay] {
     SimStore& store = world_.store();
     absl::Status status;
-    const bool live = store.job.state != v1::JOB_STATE_SUCCEEDED && store.job.state != v1::JOB_STATE_FAILED;
+    world_.AtPoint();
+    const bool live = store.job.state != v1::JOB_STATE_SUCCEEDED && store.job.state != v1::JOB_STATE_FAILED &&
+                      store.job.state != v1::JOB_STATE_CANCELLED;
     if ((store.job.epoch + 1 == job.epoch && live) || world_.Mutated(Mutation::kCoordinatorTrustsItself)) {
       store.job = job;
     } else {
@@ -144,6 +150,7 @@ void SimCoordinator::OpenOne(int shard, uint64_t epoch, uint64_t step, const Sta
 }
 
 void SimCoordinator::Do(const job_action::CloseShards& action) {
+  world_.AtPoint();
   closing_epoch_ = action.epoch;
   closed_ = 0;
   change_.reset();
@@ -183,9 +190,11 @@ void SimCoordinator::Run(const EpochChange::Actions& actions) {
     if (const auto* seal = std::get_if<EpochChange::SendSeal>(&action)) SendSeal(seal->shard);
     if (const auto* decide = std::get_if<EpochChange::SendDecide>(&action)) SendDecide(*decide);
     if (const auto* ready = std::get_if<EpochChange::Ready>(&action)) {
+      if (ready->completed.has_value()) world_.Saw("a step completed by recovery");
       Apply(machine_->OnEpochReady(epoch, *ready, world_.now()));
     }
     if (const auto* restore = std::get_if<EpochChange::RestoreNeeded>(&action)) {
+      world_.Saw("a restore");
       Apply(machine_->OnRestoreNeeded(epoch, restore->reason, world_.now()));
     }
     if (const auto* failed = std::get_if<EpochChange::ChangeFailed>(&action)) {
@@ -213,6 +222,7 @@ void SimCoordinator::SendSeal(int shard) {
 void SimCoordinator::SendDecide(const EpochChange::SendDecide& decide) {
   SimShard& to = *world_.shards()[decide.shard];
   auto decision = decide.decision;
+  if (!decision.has_value()) world_.Saw("a prepared step discarded by recovery");
   if (world_.Mutated(Mutation::kCoordinatorAlwaysDiscards)) decision.reset();
   world_.network().Call<v1::DecideResponse>(
       node_, to.node(), kCallTimeout,
@@ -284,6 +294,7 @@ void SimCoordinator::SnapshotOne(int shard, uint64_t step, int attempts_left) {
 }
 
 void SimCoordinator::SnapshotsDone(uint64_t step, const absl::Status& status) {
+  world_.AtPoint();
   snapshot_step_.reset();
   if (status.ok()) {
     State whole;

@@ -29,7 +29,12 @@ SimRank::SimRank(World& world, SimWorker& worker, SimAssignment assignment)
 
 void SimRank::After(absl::Duration delay, std::function<void()> run) {
   world_.network().After(worker_.node(), delay, [self = shared_from_this(), run = std::move(run)] {
-    if (self->active()) run();
+    if (!self->active()) return;
+    if (self->worker_.hangs()) {
+      self->After(kRetryDelay, run);
+    } else {
+      run();
+    }
   });
 }
 
@@ -133,7 +138,7 @@ void SimRank::BeginStep() {
   }
   const uint64_t step = version_ + 1;
   Exchange(step, [this, step] {
-    After(world_.random().Between(absl::Milliseconds(50), absl::Milliseconds(400)), [this, step] {
+    After(world_.random().Between(absl::Milliseconds(5), world_.compute_time_max()), [this, step] {
       PushAll();
       if (leader()) Lead();
       PullAll(step);
@@ -240,6 +245,7 @@ void SimRank::Lead() {
   const uint64_t step = leading_step_ = version_ + 1;
   v1::StepInputs inputs = InputsOf(step, weights_);
   if (world_.Mutated(Mutation::kLeaderCountsItsOwnSteps)) inputs = InputsOf(worker_.steps_led, weights_);
+  world_.AtPoint();
   Execute(leader_machine_.Start(step, inputs, world_.now()));
   TickLeader();
 }
@@ -294,6 +300,7 @@ void SimRank::SendCommit(const StepLeader::SendCommit& commit) {
 }
 
 void SimRank::Finish() {
+  world_.AtPoint();
   finished_ = true;
   v1::MemberReport report;
   report.set_epoch(epoch());

@@ -56,6 +56,7 @@ SimShard::View SimShard::Look() const {
 void SimShard::Check(const char* message, uint64_t epoch, const View& before, PreparedChecker::Cause cause,
                      bool wrote) {
   const View after = Look();
+  if (before.open && epoch < before.sealed) world_.Saw(absl::StrCat("a fenced ", message));
   const bool changed = wrote || before.open != after.open || before.sealed != after.sealed ||
                        before.report != after.report || !(before.state == after.state);
   if (before.open) world_.fence_checker().OnEvent(index_, message, epoch, before.sealed, changed);
@@ -83,7 +84,7 @@ void SimShard::Wake() {
 }
 
 void SimShard::Work(std::function<void()> work) {
-  const absl::Duration time = world_.random().Between(absl::Microseconds(100), absl::Milliseconds(4));
+  const absl::Duration time = world_.random().Between(absl::Microseconds(100), world_.work_time_max());
   world_.network().After(node_, time, [this, opening = job_->opening, work = std::move(work)] {
     if (job_.has_value() && job_->opening == opening) work();
   });
@@ -215,6 +216,7 @@ void SimShard::Prepare(uint64_t epoch, uint64_t step, const v1::StepInputs& inpu
       answer(verdict.status());
       return true;
     }
+    world_.AtPoint();
     answer(job_->step->prepared(step));
     if (world_.Mutated(Mutation::kShardDropsPrepared)) MaybeDropPrepared(step);
     return true;
@@ -266,6 +268,7 @@ void SimShard::Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<u
 
 // In two halves with time between them, so that a read that isn't kept away sees a torn version.
 void SimShard::StartUpdate() {
+  world_.AtPoint();
   const auto half = [this](size_t begin, size_t end) {
     for (size_t e = begin; e < end; ++e) {
       Update(job_->step->apply_decision(), job_->gradient[e], job_->state.weights[e], job_->state.momentum[e]);
@@ -312,8 +315,12 @@ void SimShard::Seal(uint64_t epoch, Answer<v1::SealResponse> answer) {
       world_.Trace(name(), absl::StrCat("sealed epoch ", epoch));
       Wake();
     }
-    if (verdict.ok() && *verdict == ShardStep::Verdict::kWait) return false;
+    if (verdict.ok() && *verdict == ShardStep::Verdict::kWait) {
+      world_.Saw(job_->step->applying() ? "a seal during an update" : "a seal during a write");
+      return false;
+    }
     if (verdict.ok()) {
+      world_.AtPoint();
       answer(job_->step->Report());
     } else {
       answer(verdict.status());

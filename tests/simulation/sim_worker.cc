@@ -36,6 +36,7 @@ void SimWorker::Crash() {
   reports_.clear();
   newest_epoch_ = 0;
   steps_led = 0;
+  hangs_until_ = absl::InfinitePast();
 }
 
 void SimWorker::Restart() {
@@ -90,7 +91,7 @@ void SimWorker::Flush() {
 // --- Commands. ---
 
 void SimWorker::OnAssign(const SimAssignment& assignment) {
-  if (assignment.epoch <= newest_epoch_) return;
+  if (hangs() || assignment.epoch <= newest_epoch_) return;
   newest_epoch_ = assignment.epoch;
   if (rank_ != nullptr) rank_->Abandon();
   rank_ = std::make_shared<SimRank>(world_, *this, assignment);
@@ -98,6 +99,7 @@ void SimWorker::OnAssign(const SimAssignment& assignment) {
 }
 
 void SimWorker::OnStop(uint64_t epoch) {
+  if (hangs()) return;
   // An assignment of a stopped epoch that is still on its way must not begin.
   newest_epoch_ = std::max(newest_epoch_, epoch);
   if (rank_ != nullptr && rank_->epoch() <= epoch) {
@@ -119,6 +121,7 @@ void SimWorker::OnEvict() {
 }
 
 absl::Status SimWorker::OnPeer(uint64_t epoch, int from_rank, uint64_t exchange) {
+  if (hangs()) return absl::UnavailableError("no answer");
   if (epoch < newest_epoch_) return absl::FailedPreconditionError("the epoch is over");
   if (rank_ == nullptr || rank_->epoch() != epoch) return absl::UnavailableError("not there yet");
   return rank_->OnPeer(from_rank, exchange);

@@ -39,6 +39,10 @@ class SimWorker {
   void Crash();
   void Restart();
 
+  // Until then commands are not obeyed, and the rank does nothing.
+  void HangUntil(absl::Time time) { hangs_until_ = time; }
+  bool hangs() const { return world_.now() < hangs_until_; }
+
   // --- Commands. ---
   void OnAssign(const SimAssignment& assignment);
   void OnStop(uint64_t epoch);
@@ -65,6 +69,7 @@ class SimWorker {
   std::shared_ptr<Link> link_;
   std::deque<v1::MemberReport> reports_;
   uint64_t newest_epoch_ = 0;
+  absl::Time hangs_until_ = absl::InfinitePast();
   std::shared_ptr<SimRank> rank_;
 };
 

@@ -18,6 +18,10 @@ World::World(Options options) : options_(options), random_(options.seed), networ
   const int spares = random_.Below(2);
   const uint64_t steps = 15 + static_cast<uint64_t>(random_.Below(35));
   const uint64_t checkpoint_every = random_.Chance(0.7) ? 3 + static_cast<uint64_t>(random_.Below(8)) : 0;
+  work_time_max_ = absl::Milliseconds(random_.Chance(0.5) ? 4 : 120);
+  compute_time_max_ = absl::Milliseconds(random_.Chance(0.5) ? 400 : 60);
+  strike_probability_ = random_.Chance(0.5) ? random_.Unit() * 0.1 : 0;
+  strikes_left_ = random_.Below(16);
   spec_ = SimSpec(ranks_, steps, checkpoint_every);
   reference_ = std::make_unique<Reference>(shard_count_, ranks_, spec_);
   history_checker_ = std::make_unique<HistoryChecker>(violations_, *reference_);
@@ -43,16 +47,37 @@ void World::Trace(const std::string& who, const std::string& what) {
   std::fputs(line.c_str(), stderr);
 }
 
+void World::AtPoint() {
+  const bool in_time = now() < absl::FromUnixSeconds(0) + options_.faults_end;
+  if (!in_time || strikes_left_ == 0 || !random_.Chance(strike_probability_)) return;
+  --strikes_left_;
+  scheduler_.After(random_.Between(absl::ZeroDuration(), absl::Milliseconds(10)), [this] { Strike(*this); });
+}
+
+bool World::Ended() const {
+  const v1::JobState state = store_.job.state;
+  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED || state == v1::JOB_STATE_CANCELLED;
+}
+
+void World::AskToCancel() {
+  if (Ended()) return;
+  cancelled_ = true;
+  Node& node = coordinator().node();
+  network_.RunIn(node, node.life, [this, &to = coordinator()] { to.Cancel(); });
+  scheduler_.After(absl::Seconds(1), [this] { AskToCancel(); });
+}
+
 const Violations& World::Run() {
   StartCoordinator();
   for (auto& worker : workers_) worker->Start();
   PlanFaults(*this);
+  if (random_.Chance(0.08)) {
+    scheduler_.After(random_.Between(absl::ZeroDuration(), options_.faults_end), [this] { AskToCancel(); });
+  }
   const absl::Time deadline = now() + options_.faults_end + options_.patience;
   while (now() < deadline && violations_.empty()) {
     // The job has ended, and its coordinator has cleaned up.
-    const PersistedJob& job = store_.job;
-    const bool ended = job.state == v1::JOB_STATE_SUCCEEDED || job.state == v1::JOB_STATE_FAILED;
-    if (ended && !job.shards_open) break;
+    if (Ended() && !store_.job.shards_open) break;
     if (!scheduler_.RunNext()) break;
   }
   if (violations_.empty()) CheckTheEnd();
@@ -61,7 +86,12 @@ const Violations& World::Run() {
 }
 
 void World::CheckTheEnd() {
-  if (store_.job.state != v1::JOB_STATE_SUCCEEDED) {
+  // A cancel may come too late, but must not be forgotten.
+  if (cancelled_ && store_.job.state == v1::JOB_STATE_CANCELLED && !store_.job.shards_open) {
+    Saw("a cancelled job");
+    return;
+  }
+  if (store_.job.state != v1::JOB_STATE_SUCCEEDED || store_.job.shards_open) {
     violations_.Add("progress", absl::StrCat("the job is ", v1::JobState_Name(store_.job.state), " in epoch ",
                                              store_.job.epoch, " with ", store_.history.size(), " of ", steps(),
                                              " steps: ", coordinator().machine().message()));

@@ -83,6 +83,15 @@ class World {
   // A process's memory is gone: the next number.
   uint64_t NextIncarnation() { return ++incarnations_; }
   void Trace(const std::string& who, const std::string& what);
+  // Something worth knowing has happened: what the seeds together must have seen is tested, too.
+  void Saw(const std::string& situation) { ++seen_[situation]; }
+  const std::map<std::string, int>& seen() const { return seen_; }
+
+  // The run's pace: how long a shard's data work and a rank's computing take at most.
+  absl::Duration work_time_max() const { return work_time_max_; }
+  absl::Duration compute_time_max() const { return compute_time_max_; }
+  // The protocol is at a point where a fault matters most; some runs are struck there.
+  void AtPoint();
 
   HistoryChecker& history_checker() { return *history_checker_; }
   VersionChecker& version_checker() { return *version_checker_; }
@@ -96,6 +105,8 @@ class World {
   uint64_t events_run() const { return scheduler_.events_run(); }
 
  private:
+  bool Ended() const;
+  void AskToCancel();
   void CheckTheEnd();
 
   const Options options_;
@@ -106,6 +117,12 @@ class World {
   int shard_count_;
   v1::JobSpec spec_;
   uint64_t incarnations_ = 0;
+  absl::Duration work_time_max_;
+  absl::Duration compute_time_max_;
+  double strike_probability_ = 0;
+  int strikes_left_ = 0;
+  bool cancelled_ = false;
+  std::map<std::string, int> seen_;
   Violations violations_;
   std::unique_ptr<Reference> reference_;
   std::unique_ptr<HistoryChecker> history_checker_;
