@@ -1,5 +1,4 @@
-// What the communicator tests share: a backend to run them on, and ranks as
-// threads.
+// What the communicator tests share: a backend to run them on, and ranks as threads.
 #ifndef PENSTOCK_WORKER_COMM_COMM_TEST_UTIL_H_
 #define PENSTOCK_WORKER_COMM_COMM_TEST_UTIL_H_
 

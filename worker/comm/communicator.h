@@ -1,21 +1,15 @@
-// How the ranks of one epoch exchange tensors: point-to-point messages, and
-// collectives over groups of ranks.
+// How the ranks of one epoch exchange tensors: point-to-point messages, and collectives over groups of ranks.
 //
-// A Communicator belongs to one epoch of one job. It is made connected, and
-// after the first error or an Abort it is dead: every call and every wait
-// answers with that first cause, and the next epoch makes a new one.
+// A Communicator belongs to one epoch of one job. It is made connected, and after the first error or an Abort it is
+// dead: every call and every wait answers with that first cause, and the next epoch makes a new one.
 //
-// Thread-safety: one thread uses it (the rank's); Abort may come from any
-// thread at any time and ends every wait at once. The counters may be read from
-// any thread.
+// Thread-safety: one thread uses it (the rank's); Abort may come from any thread at any time and ends every wait at
+// once. The counters may be read from any thread.
 //
-// Memory: the caller owns all buffers. A buffer given to StartSend or StartRecv
-// must stay alive, and a receive buffer untouched, until its Transfer was
-// waited for, or, where that ended in an error, until the Communicator is
-// destroyed.
+// Memory: the caller owns all buffers. A buffer given to StartSend or StartRecv must stay alive, and a receive buffer
+// untouched, until its Transfer was waited for, or, where that ended in an error, until the Communicator is destroyed.
 //
-// Every wait has a deadline. An error that a peer is to blame for carries that
-// peer's rank (PeerOf).
+// Every wait has a deadline. An error that a peer is to blame for carries that peer's rank (PeerOf).
 //
 //   auto recv = comm->StartRecv(/*peer=*/0, tag, absl::MakeSpan(buffer));
 //   ... compute ...
@@ -37,9 +31,8 @@
 
 namespace penstock {
 
-// Messages between two ranks with the same tag arrive in the order in which
-// they were sent; different tags don't wait for each other. Callers use tags
-// below kFirstCollectiveTag.
+// Messages between two ranks with the same tag arrive in the order in which they were sent; different tags don't wait
+// for each other. Callers use tags below kFirstCollectiveTag.
 using Tag = uint32_t;
 inline constexpr Tag kFirstCollectiveTag = 0x4000'0000;
 inline constexpr Tag kTagLimit = 0x8000'0000;  // exclusive
@@ -47,12 +40,10 @@ inline constexpr Tag kTagLimit = 0x8000'0000;  // exclusive
 // Longest single message. Collectives cut theirs.
 inline constexpr size_t kMessageBytesMax = size_t{1} << 30;
 
-// Scratch that an ordered reduce-scatter uses at most, whatever the group's
-// size.
+// Scratch that an ordered reduce-scatter uses at most, whatever the group's size.
 inline constexpr size_t kReduceScratchBytesMax = size_t{16} << 20;
 
-// The rank at the other end of what failed, if `status` came from a
-// Communicator and a peer is to blame.
+// The rank at the other end of what failed, if `status` came from a Communicator and a peer is to blame.
 std::optional<int> PeerOf(const absl::Status& status);
 // `status` with that rank attached.
 absl::Status WithPeer(absl::Status status, int peer);
@@ -61,16 +52,13 @@ absl::Status WithPeer(absl::Status status, int peer);
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Blocks until the buffer has been sent (may be reused) or received (holds
-  // the message). Call it once. DEADLINE_EXCEEDED after the wait timeout,
-  // UNAVAILABLE when the peer closed the connection, INTERNAL when the peer's
-  // message has another size than the buffer; the cause of the abort after
-  // Abort.
+  // Blocks until the buffer has been sent (may be reused) or received (holds the message). Call it once.
+  // DEADLINE_EXCEEDED after the wait timeout, UNAVAILABLE when the peer closed the connection, INTERNAL when the peer's
+  // message has another size than the buffer; the cause of the abort after Abort.
   virtual absl::Status Wait() = 0;
 };
 
-// Elements [begin, begin + count) of a buffer that all members of a group lay
-// out in the same way.
+// Elements [begin, begin + count) of a buffer that all members of a group lay out in the same way.
 struct Part {
   int64_t begin = 0;
   int64_t count = 0;
@@ -83,29 +71,24 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Both return at once. A send may need the receiver to have started its
-  // receive before it makes progress. INVALID_ARGUMENT: peer is this rank or
-  // out of range, the message is empty or longer than kMessageBytesMax.
+  // Both return at once. A send may need the receiver to have started its receive before it makes progress.
+  // INVALID_ARGUMENT: peer is this rank or out of range, the message is empty or longer than kMessageBytesMax.
   virtual absl::StatusOr<std::shared_ptr<Transfer>> StartSend(int peer, Tag tag, absl::Span<const std::byte> data) = 0;
   virtual absl::StatusOr<std::shared_ptr<Transfer>> StartRecv(int peer, Tag tag, absl::Span<std::byte> data) = 0;
 
-  // Ends every wait now and later with `reason`. The first reason stays.
-  // Returns at once; the connections stay open until the object is destroyed,
-  // so that a peer learns of it from the coordinator, with the true cause, and
-  // not from a closed connection.
+  // Ends every wait now and later with `reason`. The first reason stays. Returns at once; the connections stay open
+  // until the object is destroyed, so that a peer learns of it from the coordinator, with the true cause, and not from
+  // a closed connection.
   virtual void Abort(absl::Status reason) = 0;
 
-  // Collectives. `group` lists ranks in the order of their group index and
-  // contains this one; all members call with the same group, in the same order
-  // of calls. A group of one returns at once.
+  // Collectives. `group` lists ranks in the order of their group index and contains this one; all members call with the
+  // same group, in the same order of calls. A group of one returns at once.
 
-  // Sums over the group. parts[i] lists what member i owns; afterwards this
-  // member's own parts of `data` hold the sum of all members' values, added in
-  // group order: ((x0 + x1) + x2) + ... The other parts are left as they were.
+  // Sums over the group. parts[i] lists what member i owns; afterwards this member's own parts of `data` hold the sum
+  // of all members' values, added in group order: ((x0 + x1) + x2) + ... The other parts are left as they were.
   virtual absl::Status ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
                                      absl::Span<const std::vector<Part>> parts);
-  // Afterwards all members hold every member's parts. (Uneven and several
-  // parts: an all-gather-v.)
+  // Afterwards all members hold every member's parts. (Uneven and several parts: an all-gather-v.)
   virtual absl::Status AllGather(absl::Span<const int> group, absl::Span<float> data,
                                  absl::Span<const std::vector<Part>> parts);
   // ReduceScatter over equal parts, then AllGather: sums in group order too.

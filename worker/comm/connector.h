@@ -1,8 +1,7 @@
-// Makes a connected Communicator for one epoch: the seam between the runtime
-// and a backend.
+// Makes a connected Communicator for one epoch: the seam between the runtime and a backend.
 //
-// One object serves one epoch. Thread-safety: Connect on one thread, once;
-// Abort from any thread, before, during or after it, ends it at once.
+// One object serves one epoch. Thread-safety: Connect on one thread, once; Abort from any thread, before, during or
+// after it, ends it at once.
 #ifndef PENSTOCK_WORKER_COMM_CONNECTOR_H_
 #define PENSTOCK_WORKER_COMM_CONNECTOR_H_
 
@@ -18,12 +17,10 @@ class Connector {
  public:
   virtual ~Connector() = default;
 
-  // Connects to every other rank. DEADLINE_EXCEEDED names the ranks that didn't
-  // come (PeerOf: the first of them).
+  // Connects to every other rank. DEADLINE_EXCEEDED names the ranks that didn't come (PeerOf: the first of them).
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect() = 0;
 
-  // Ends Connect with `reason`. Doesn't touch a Communicator that was made
-  // already.
+  // Ends Connect with `reason`. Doesn't touch a Communicator that was made already.
   virtual void Abort(absl::Status reason) = 0;
 };
 

@@ -1,5 +1,4 @@
-// The collectives, built on point-to-point messages: the same bits on every
-// backend, whatever the library beneath does.
+// The collectives, built on point-to-point messages: the same bits on every backend, whatever the library beneath does.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -64,14 +63,12 @@ std::vector<Part> Chunks(const std::vector<Part>& parts, int64_t chunk_elements)
   return chunks;
 }
 
-// own[i] = others[0][i] + ... + own[i] + ... + others[n-1][i], from left to
-// right, where own stands at `own_index`.
+// own[i] = others[0][i] + ... + own[i] + ... + others[n-1][i], from left to right, where own stands at `own_index`.
 void AddInOrder(absl::Span<float> own, const std::vector<const float*>& others, int own_index) {
   const int count = static_cast<int>(others.size());
   const size_t size = own.size();
   if (own_index >= 1) {
-    // x0 + x1 + ... before own, gathered by blocks that stay in the first-level
-    // cache.
+    // x0 + x1 + ... before own, gathered by blocks that stay in the first-level cache.
     constexpr size_t kBlock = 2048;
     float sum[kBlock];
     for (size_t begin = 0; begin < size; begin += kBlock) {
@@ -98,9 +95,8 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
   const int members = static_cast<int>(group.size());
   if (members == 1) return absl::OkStatus();
 
-  // Two chunks from every other member: while one is added the next is under
-  // way. The chunk's size follows from the group's size alone, so that all
-  // members cut alike.
+  // Two chunks from every other member: while one is added the next is under way. The chunk's size follows from the
+  // group's size alone, so that all members cut alike.
   const int64_t others = members - 1;
   const int64_t chunk_elements = std::clamp<int64_t>(
       static_cast<int64_t>(kReduceScratchBytesMax / sizeof(float)) / (2 * others), 1, int64_t{256} << 10);
@@ -215,8 +211,7 @@ absl::Status Communicator::Broadcast(absl::Span<const int> group, int root_index
 absl::Status Communicator::Barrier(absl::Span<const int> group) {
   PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
   CountCollective();
-  // Dissemination barrier (Hensgen, Finkel and Manber, 1988): in round r
-  // everybody signals the member 2^r further on.
+  // Dissemination barrier (Hensgen, Finkel and Manber, 1988): in round r everybody signals the member 2^r further on.
   const int members = static_cast<int>(group.size());
   for (int distance = 1; distance < members; distance *= 2) {
     const int to = group[(self + distance) % members];

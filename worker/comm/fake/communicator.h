@@ -1,10 +1,8 @@
-// Communicators between threads of one process, with the semantics of the real
-// ones: a send moves data when the receiver has posted its buffer, a destroyed
-// endpoint looks like a killed process, sizes are checked.
+// Communicators between threads of one process, with the semantics of the real ones: a send moves data when the
+// receiver has posted its buffer, a destroyed endpoint looks like a killed process, sizes are checked.
 //
 //   auto network = std::make_shared<FakeNetwork>(4);
-//   std::unique_ptr<Communicator> comm = network->Join(rank, {.wait_timeout =
-//   absl::Seconds(5)});
+//   std::unique_ptr<Communicator> comm = network->Join(rank, {.wait_timeout = absl::Seconds(5)});
 #ifndef PENSTOCK_WORKER_COMM_FAKE_COMMUNICATOR_H_
 #define PENSTOCK_WORKER_COMM_FAKE_COMMUNICATOR_H_
 
@@ -35,8 +33,7 @@ class FakeNetwork : public std::enable_shared_from_this<FakeNetwork> {
   int size() const { return size_; }
   // Each rank once.
   std::unique_ptr<Communicator> Join(int rank, Options options);
-  // As if the rank's process had been killed: its peers' transfers with it
-  // fail, now and later.
+  // As if the rank's process had been killed: its peers' transfers with it fail, now and later.
   void Kill(int rank);
 
  private:

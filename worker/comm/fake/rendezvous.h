@@ -1,6 +1,5 @@
-// A Rendezvous in memory, for ranks that are threads of one process. Share one
-// FakeRendezvousStore; each rank has its own FakeRendezvous, so that cancelling
-// one leaves the others alone.
+// A Rendezvous in memory, for ranks that are threads of one process. Share one FakeRendezvousStore; each rank has its
+// own FakeRendezvous, so that cancelling one leaves the others alone.
 #ifndef PENSTOCK_WORKER_COMM_FAKE_RENDEZVOUS_H_
 #define PENSTOCK_WORKER_COMM_FAKE_RENDEZVOUS_H_
 

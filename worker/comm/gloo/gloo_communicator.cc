@@ -2,8 +2,6 @@
 
 #include <gloo/transport/device.h>
 #include <gloo/transport/pair.h>
-#include <gloo/transport/tcp/attr.h>
-#include <gloo/transport/tcp/device.h>
 
 #include <chrono>
 #include <exception>
@@ -34,8 +32,7 @@ class GlooCommunicator : public Communicator {
   absl::StatusOr<std::shared_ptr<Transfer>> StartSend(int peer, Tag tag, absl::Span<const std::byte> data) override {
     PENSTOCK_RETURN_IF_ERROR(CheckMessage(peer, tag, data.size()));
     CountSent(data.size());
-    // Gloo's buffers serve both directions and so aren't const; a send only
-    // reads.
+    // Gloo's buffers serve both directions and so aren't const; a send only reads.
     return GlooTransfer::Start(mesh_, /*send=*/true, peer, tag, const_cast<std::byte*>(data.data()), data.size());
   }
 
@@ -55,8 +52,8 @@ class GlooCommunicator : public Communicator {
 
 std::string Key(int rank) { return absl::StrCat("gloo/rank/", rank); }
 
-// What a rank publishes: for each peer in rank order, the address of the pair
-// that waits for that peer, each one as a 2-byte length and its bytes.
+// What a rank publishes: for each peer in rank order, the address of the pair that waits for that peer, each one as a
+// 2-byte length and its bytes.
 std::string EncodeAddresses(const std::vector<std::vector<char>>& addresses) {
   std::string encoded;
   for (const std::vector<char>& address : addresses) {
@@ -104,8 +101,7 @@ class GlooConnector : public Connector {
       if (aborted_.ok()) aborted_ = std::move(reason);
     }
     options_.rendezvous->Cancel();
-    // A connect that waits ends when its pair is closed. Afterwards it does
-    // nothing: the mesh is the communicator's.
+    // A connect that waits ends when its pair is closed. Afterwards it does nothing: the mesh is the communicator's.
     std::shared_ptr<GlooMesh> connecting;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -205,17 +201,6 @@ class GlooConnector : public Connector {
 };
 
 }  // namespace
-
-absl::StatusOr<std::shared_ptr<GlooDevice>> GlooDevice::Create(const std::string& host) {
-  try {
-    gloo::transport::tcp::attr attr;
-    attr.hostname = host;
-    return std::shared_ptr<GlooDevice>(new GlooDevice(gloo::transport::tcp::CreateDevice(attr)));
-  } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat("can't listen on ", host, " for other workers: ", error.what(),
-                                                   "; --address must be a name or address of this machine"));
-  }
-}
 
 std::unique_ptr<Connector> MakeGlooConnector(GlooConnectorOptions options) {
   return std::make_unique<GlooConnector>(std::move(options));

@@ -1,15 +1,12 @@
-// Communicator over TCP, with Gloo's unbound buffers as the point-to-point
-// layer (Debian's Gloo can abort nothing else).
+// Communicator over TCP, with Gloo's unbound buffers as the point-to-point layer (Debian's Gloo can abort nothing
+// else).
 //
-// A device is one listening address with its event loop; a process makes one
-// and uses it for every epoch. For each epoch a connector exchanges addresses
-// through a Rendezvous and connects a full mesh of pairs.
+// A device is one listening address with its event loop; a process makes one and uses it for every epoch. For each
+// epoch a connector exchanges addresses through a Rendezvous and connects a full mesh of pairs.
 //
 //   PENSTOCK_ASSIGN_OR_RETURN(auto device, GlooDevice::Create("10.0.0.7"));
-//   auto connector = MakeGlooConnector({.device = device, .rendezvous =
-//   rendezvous, .rank = 2, .size = 4});
-//   PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm,
-//   connector->Connect());
+//   auto connector = MakeGlooConnector({.device = device, .rendezvous = rendezvous, .rank = 2, .size = 4});
+//   PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, connector->Connect());
 #ifndef PENSTOCK_WORKER_COMM_GLOO_GLOO_COMMUNICATOR_H_
 #define PENSTOCK_WORKER_COMM_GLOO_GLOO_COMMUNICATOR_H_
 
@@ -21,28 +18,10 @@
 #include "absl/time/time.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/connector.h"
+#include "worker/comm/gloo/gloo_device.h"
 #include "worker/comm/rendezvous.h"
 
-namespace gloo::transport {
-class Device;
-}  // namespace gloo::transport
-
 namespace penstock {
-
-// Immutable after construction, shared by the epochs of a process.
-class GlooDevice {
- public:
-  // `host` is this machine's name or address as its peers reach it.
-  // INVALID_ARGUMENT when it isn't one of this machine's.
-  static absl::StatusOr<std::shared_ptr<GlooDevice>> Create(const std::string& host);
-
-  const std::shared_ptr<gloo::transport::Device>& device() const { return device_; }
-
- private:
-  explicit GlooDevice(std::shared_ptr<gloo::transport::Device> device) : device_(std::move(device)) {}
-
-  const std::shared_ptr<gloo::transport::Device> device_;
-};
 
 struct GlooConnectorOptions {
   std::shared_ptr<GlooDevice> device;
@@ -53,9 +32,8 @@ struct GlooConnectorOptions {
   std::vector<std::string> names;
   // Until all peers have come and are connected.
   absl::Duration connect_timeout = absl::Minutes(1);
-  // Of each message. It is what notices a host that is lost without a word,
-  // where no lease does so earlier, so it only has to be longer than any honest
-  // wait: a pipeline's fill with big stages.
+  // Of each message. It is what notices a host that is lost without a word, where no lease does so earlier, so it only
+  // has to be longer than any honest wait: a pipeline's fill with big stages.
   absl::Duration wait_timeout = absl::Minutes(10);
 };
 

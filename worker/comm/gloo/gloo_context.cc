@@ -15,9 +15,8 @@ namespace {
 
 constexpr uint64_t kHeaderMagic = 0x50454e53544f434bULL;  // "PENSTOCK"
 
-// Gloo matches sends and receives by slot, in order. The payload's slot holds
-// its size, so that a payload never meets a buffer of another size; the header
-// has a slot of its own.
+// Gloo matches sends and receives by slot, in order. The payload's slot holds its size, so that a payload never meets a
+// buffer of another size; the header has a slot of its own.
 uint64_t HeaderSlot(Tag tag) { return tag; }
 uint64_t PayloadSlot(Tag tag, size_t bytes) {
   static_assert(kMessageBytesMax < (uint64_t{1} << 32));
@@ -39,8 +38,7 @@ absl::Status GlooMesh::status() const {
 absl::Status GlooMesh::Fail(absl::Status status) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (status_.ok()) status_ = std::move(status);
-  // abortWait only sets a flag and notifies; it takes no lock that is held
-  // while this one is waited for.
+  // abortWait only sets a flag and notifies; it takes no lock that is held while this one is waited for.
   for (const std::shared_ptr<GlooTransfer>& transfer : transfers_) transfer->AbortWait();
   return status_;
 }
@@ -81,8 +79,7 @@ absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_
   PENSTOCK_RETURN_IF_ERROR(mesh->status());
   std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, bytes));
   absl::Status status = transfer->Post(tag, data);
-  // Registered even where the second half wasn't posted: the first half is on
-  // its way and refers to the header.
+  // Registered even where the second half wasn't posted: the first half is on its way and refers to the header.
   mesh->Register(transfer);
   if (!status.ok()) return mesh->Fail(std::move(status));
   return std::shared_ptr<Transfer>(std::move(transfer));
@@ -117,16 +114,14 @@ absl::Status GlooTransfer::Wait() {
                       peer_);
   }
   if (status.ok()) status = WaitFor(*payload_buffer_, deadline);
-  // What ended in an error may still be on its way; the mesh keeps it until its
-  // connections are closed.
+  // What ended in an error may still be on its way; the mesh keeps it until its connections are closed.
   if (!status.ok()) return mesh_->Fail(std::move(status));
   mesh_->Forget(this);
   return absl::OkStatus();
 }
 
 absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline) {
-  // Gloo takes 0 for "no timeout at all" in places, and anything negative for
-  // the default.
+  // Gloo takes 0 for "no timeout at all" in places, and anything negative for the default.
   const absl::Duration left = std::max(deadline - Clock::Real()->Monotonic(), absl::Milliseconds(1));
   const auto timeout = std::chrono::milliseconds(std::max<int64_t>(1, absl::ToInt64Milliseconds(left)));
   try {

@@ -1,5 +1,4 @@
-// Private to comm/gloo: one epoch's mesh of Gloo pairs and the messages on it.
-// Gloo's exceptions end here.
+// Private to comm/gloo: one epoch's mesh of Gloo pairs and the messages on it. Gloo's exceptions end here.
 #ifndef PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
 #define PENSTOCK_WORKER_COMM_GLOO_GLOO_CONTEXT_H_
 
@@ -19,9 +18,8 @@
 
 namespace penstock {
 
-// What travels before each message's payload, so that two sides that disagree
-// about a message's size find out instead of writing past a buffer. Both sides
-// run the same build, so the layout is the compiler's.
+// What travels before each message's payload, so that two sides that disagree about a message's size find out instead
+// of writing past a buffer. Both sides run the same build, so the layout is the compiler's.
 struct GlooHeader {
   uint64_t magic = 0;
   uint64_t bytes = 0;
@@ -43,11 +41,9 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
 
   // The first error, or OK while the mesh lives.
   absl::Status status() const;
-  // Records the first error, wakes every wait, and answers with the first
-  // error.
+  // Records the first error, wakes every wait, and answers with the first error.
   absl::Status Fail(absl::Status status);
-  // Closes every connection and lets go of all transfers. No thread is in a
-  // wait any more.
+  // Closes every connection and lets go of all transfers. No thread is in a wait any more.
   void Close();
 
   void Register(std::shared_ptr<GlooTransfer> transfer);
@@ -61,8 +57,7 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   absl::Status status_;
-  // Keeps what is on its way alive until it is waited for or the connections
-  // are closed.
+  // Keeps what is on its way alive until it is waited for or the connections are closed.
   absl::flat_hash_set<std::shared_ptr<GlooTransfer>> transfers_;
 };
 
@@ -81,8 +76,8 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
   absl::Status Post(Tag tag, std::byte* data);
   absl::Status WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline);
 
-  // A transfer that is given up is destroyed by the mesh after its connections,
-  // so this reference is no cycle that stays.
+  // A transfer that is given up is destroyed by the mesh after its connections, so this reference is no cycle that
+  // stays.
   const std::shared_ptr<GlooMesh> mesh_;
   const bool send_;
   const int peer_;
