@@ -36,8 +36,10 @@ class StreamGuard : public std::enable_shared_from_this<StreamGuard> {
   static std::shared_ptr<StreamGuard> Start(grpc::CallbackServerContext* context) {
     std::shared_ptr<StreamGuard> guard(new StreamGuard(context));
     const auto until = std::chrono::system_clock::now() + absl::ToChronoSeconds(kStreamMax);
-    guard->alarm_.Set(until, [guard](bool fired) {
-      if (fired) guard->Cut();
+    // Weak: a grpc::Alarm keeps its function until it is destroyed, so a strong pointer would be a cycle.
+    guard->alarm_.Set(until, [weak = guard->weak_from_this()](bool fired) {
+      const std::shared_ptr<StreamGuard> self = weak.lock();
+      if (fired && self != nullptr) self->Cut();
     });
     return guard;
   }

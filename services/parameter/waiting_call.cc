@@ -26,8 +26,10 @@ class WaitingCall::State final : public Waiter, public std::enable_shared_from_t
     }
     const auto until = std::chrono::system_clock::now() + absl::ToChronoNanoseconds(kWaitMax);
     alarm_.Set(std::chrono::time_point_cast<std::chrono::system_clock::duration>(until),
-               [self = shared_from_this()](bool fired) {
-                 if (!fired) return;
+               // Weak: a grpc::Alarm keeps its function until it is destroyed, so a strong pointer would be a cycle.
+               [weak = weak_from_this()](bool fired) {
+                 const std::shared_ptr<State> self = weak.lock();
+                 if (!fired || self == nullptr) return;
                  self->End(absl::DeadlineExceededError(
                      absl::StrCat("it waited for ", absl::FormatDuration(kWaitMax), "; ask again")));
                });
