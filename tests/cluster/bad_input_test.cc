@@ -146,10 +146,9 @@ TEST_F(BadInputTest, ADamagedCheckpointIsFoundAndNotResumedFrom) {
   EXPECT_EQ(cluster_->Ctl({"checkpoint", "verify", damaged}).exit_code, 1);
 }
 
-TEST_F(BadInputTest, AFullDiskLeavesThePreviousCheckpointGood) {
-  // A directory that can't be written: the next checkpoint fails, the job and its first checkpoint don't.
+TEST_F(BadInputTest, ACheckpointFolderThatCantBeMadeIsRefusedOrSaid) {
   TinyJob job;
-  job.name = "full-disk";
+  job.name = "no-folder";
   job.steps = 10;
   job.checkpoint = "{directory: /proc/no-disk-here, every_steps: 5}";
   const CommandResult submitted = cluster_->Submit(job.Text());
