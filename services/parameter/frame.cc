@@ -191,7 +191,7 @@ grpc::ByteBuffer Finish(std::string header, uint32_t crc_field, std::span<const 
   const size_t bytes = elements.size_bytes();
   grpc::Slice payload(bytes);
   uint8_t* copy = const_cast<uint8_t*>(payload.begin());
-  std::memcpy(copy, elements.data(), bytes);
+  if (bytes > 0) std::memcpy(copy, elements.data(), bytes);
   const uint32_t crc = Crc32c(std::span<const uint8_t>(copy, bytes));
   AppendVarint(header, Tag(crc_field, kFixed32));
   for (int shift = 0; shift < 32; shift += 8) header.push_back(static_cast<char>(crc >> shift));
