@@ -12,6 +12,9 @@ const char* __lsan_default_suppressions() { return "leak:libcares.so\n"; }
 
 const char* __lsan_default_options() { return "print_suppressions=0"; }
 
+// oneDNN isn't instrumented: what it makes once for all threads looks like a race between the first two.
+const char* __tsan_default_suppressions() { return "race:libdnnl.so\n"; }
+
 const char* __tsan_default_options() { return "halt_on_error=1:second_deadlock_stack=1"; }
 
 }  // extern "C"
