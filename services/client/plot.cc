@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -17,8 +18,8 @@ constexpr int kMarginBottom = 52;
 constexpr char kTrainColor[] = "#9db8d9";
 constexpr char kAverageColor[] = "#1f5fa8";
 constexpr char kValidationColor[] = "#d1495b";
-// Share of a new value in the moving average.
-constexpr double kAverageWeight = 0.1;
+// Of the moving average: so many steps on either side of each point, as a share of all steps.
+constexpr double kAverageReach = 0.02;
 
 struct Point {
   double x;
@@ -41,10 +42,16 @@ std::string Escape(const std::string& text) {
   return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
 }
 
+// The mean over the neighbours on both sides, as many on the left as on the right, so that it doesn't lag behind.
 std::vector<Point> MovingAverage(const std::vector<Point>& points) {
+  const int64_t count = static_cast<int64_t>(points.size());
+  const int64_t reach_max = std::max<int64_t>(1, std::llround(kAverageReach * static_cast<double>(count)));
   std::vector<Point> average = points;
-  for (size_t i = 1; i < average.size(); ++i) {
-    average[i].y = average[i - 1].y + kAverageWeight * (points[i].y - average[i - 1].y);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t reach = std::min({reach_max, i, count - 1 - i});
+    double sum = 0;
+    for (int64_t j = i - reach; j <= i + reach; ++j) sum += points[j].y;
+    average[i].y = sum / static_cast<double>(2 * reach + 1);
   }
   return average;
 }
