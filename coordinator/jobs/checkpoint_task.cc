@@ -26,8 +26,9 @@ std::shared_ptr<CheckpointTask> CheckpointTask::Start(Options options) {
 
 void CheckpointTask::Cancel() {
   cancelled_ = true;
-  if (write_ != nullptr) {
-    write_->Cancel();
+  // It holds this task, and this task it, until it has answered.
+  if (const auto write = std::exchange(write_, nullptr)) {
+    write->Cancel();
     Abandon();
   }
 }

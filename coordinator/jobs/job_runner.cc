@@ -24,7 +24,7 @@ JobRunner::JobRunner(const JobEnvironment* environment, StoredJob job, JobMachin
       mesh_(MeshOfSound(job.spec)),
       job_(std::move(job)),
       machine_(std::move(options)),
-      ledger_(job_.start_step, SamplesConsumed(job_.spec, job_.start_step)),
+      ledger_(job_.persisted.base_step, SamplesConsumed(job_.spec, job_.persisted.base_step)),
       progress_at_(environment_->clock->Monotonic()) {}
 
 void JobRunner::Begin() { Handle({}); }
@@ -192,7 +192,7 @@ void JobRunner::OnStep(uint64_t epoch, v1::StepRecord record) {
     loss_ = record.loss();
     loss_step_ = record.step();
   }
-  environment_->writer->AddSteps(job_.id, {record}, /*replace=*/true);
+  environment_->writer->AddSteps(job_.id, epoch, {record}, /*replace=*/true);
   Handle(machine_.OnStepRecord(epoch, record, Now()));
 }
 
@@ -204,8 +204,8 @@ void JobRunner::OnValidation(uint64_t epoch, const v1::ValidationRecord& validat
   }
   // The leader evaluates between two steps: it gets on.
   progress_at_ = Now();
-  environment_->writer->Write([id = job_.id, validation](Store& store) {
-    return store.WriteValidation(id, validation.step(), validation.loss());
+  environment_->writer->Write([id = job_.id, epoch, validation](Store& store) {
+    return store.WriteValidation(id, epoch, validation.step(), validation.loss());
   });
   Publish();
 }

@@ -4,7 +4,8 @@
 // Lives in the event loop. Actions are executed in order; behind one that has to be in the store first (PersistJob) the
 // others wait, and so does what users see: an end is never shown before it is durable. Everything else that waits runs
 // beside, as a task, and its answer is posted to the loop. Files: job_runner.cc (events, the queue of actions),
-// job_runner_actions.cc (actions), job_runner_status.cc (what is shown, and who waits for whom).
+// job_runner_actions.cc, job_runner_epoch.cc and job_runner_checkpoint.cc (the actions), job_runner_status.cc (what is
+// shown, and who waits for whom).
 #ifndef PENSTOCK_COORDINATOR_JOBS_JOB_RUNNER_H_
 #define PENSTOCK_COORDINATOR_JOBS_JOB_RUNNER_H_
 
@@ -42,6 +43,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   const std::string& id() const { return job_.id; }
   const v1::JobSpec& spec() const { return job_.spec; }
   const std::string& request_id() const { return job_.request_id; }
+  absl::Time submitted_at() const { return job_.submitted_at; }
   const JobMachine& machine() const { return machine_; }
   const Mesh& mesh() const { return mesh_; }
   bool UsesShard(const std::string& id) const;
@@ -69,7 +71,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::optional<RankView> ViewOf(const WorkerRef& worker, const v1::Cursor& cursor) const;
   absl::Time Now() const { return environment_->clock->Monotonic(); }
 
-  // job_runner_actions.cc: one for each action.
+  // job_runner_actions.cc, job_runner_epoch.cc, job_runner_checkpoint.cc: one for each action.
   void Execute(const job_action::PersistEpoch& action);
   void Execute(const job_action::PersistJob& action);
   void Execute(const job_action::OpenShards& action);
@@ -87,13 +89,13 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void Execute(const job_action::Note& action);
   void Execute(const job_action::StepDown& action);
   absl::Status ChooseShards();
-  void OpenOnShards(uint64_t epoch, bool restore);
+  void OpenOnShards(const job_action::OpenShards& action);
   void OnOpened(uint64_t epoch, const absl::StatusOr<OpenTask::Opened>& opened);
   void HandleChange(uint64_t epoch, EpochChange::Actions actions);
   void SendSeal(uint64_t epoch, int shard);
   void SendDecide(uint64_t epoch, const EpochChange::SendDecide& decide);
   void ArmChangeTick();
-  void FetchFrom(size_t shard, const job_action::FetchSteps& action);
+  void FetchFrom(size_t shard, int attempt, const job_action::FetchSteps& action);
   void OnFetched(const job_action::FetchSteps& action, const absl::StatusOr<v1::GetStepsResponse>& fetched);
   void OnCheckpointWritten(uint64_t step, const absl::StatusOr<CheckpointTask::Written>& written);
   void ReleaseSnapshots(uint64_t step);

@@ -37,8 +37,9 @@ std::shared_ptr<OpenTask> OpenTask::Start(Options options) {
 
 void OpenTask::Cancel() {
   cancelled_ = true;
-  if (open_ != nullptr) open_->Cancel();
-  if (close_ != nullptr) close_->Cancel();
+  // They hold this task, and it holds them, until they have answered.
+  if (const auto open = std::exchange(open_, nullptr)) open->Cancel();
+  if (const auto close = std::exchange(close_, nullptr)) close->Cancel();
 }
 
 OpenTask::Candidates OpenTask::FindCandidates() const {
@@ -48,6 +49,7 @@ OpenTask::Candidates OpenTask::FindCandidates() const {
     const auto own = options_.environment->store->ReadCheckpoints(options_.job_id);
     if (own.ok()) {
       for (const StoredCheckpoint& checkpoint : *own) {
+        if (checkpoint.step > options_.step_max) continue;
         // The retention may have taken it away since.
         const auto manifest = options_.environment->blobs->Size(JoinPath(checkpoint.path, kManifestName));
         if (!absl::IsNotFound(manifest.status())) found.list.push_back({checkpoint.path, true});
@@ -112,6 +114,7 @@ void OpenTask::TryNext() {
     task->options_.environment->shards->OpenJob(*address, request, kOpenTimeout, std::move(reply));
   };
   open.done = [task = shared_from_this()](absl::StatusOr<std::vector<v1::OpenJobResponse>> opened) {
+    task->open_.reset();
     if (!task->cancelled_) task->OnOpened(opened);
   };
   open_ = FanOut<v1::OpenJobResponse>::Start(std::move(open));
@@ -167,6 +170,7 @@ void OpenTask::CloseAndTryNext() {
         });
   };
   close.done = [task = shared_from_this()](const absl::StatusOr<std::vector<v1::CloseJobResponse>>& closed) {
+    task->close_.reset();
     if (task->cancelled_) return;
     if (!closed.ok()) {
       task->options_.done(closed.status());

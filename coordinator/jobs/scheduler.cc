@@ -19,6 +19,20 @@ bool HasEnded(v1::JobState state) {
   return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED || state == v1::JOB_STATE_CANCELLED;
 }
 
+// Ended, and cleaned up.
+bool IsOver(const StoredJob& job) { return HasEnded(job.persisted.state) && !job.persisted.shards_open; }
+
+absl::StatusOr<std::vector<v1::StepRecord>> ReadHistory(Store& store, const std::string& id) {
+  std::vector<v1::StepRecord> history;
+  uint64_t from = 0;
+  while (true) {
+    PENSTOCK_ASSIGN_OR_RETURN(std::vector<v1::StepRecord> page, store.ReadSteps(id, from, kHistoryPage));
+    if (page.empty()) return history;
+    from = page.back().step() + 1;
+    std::move(page.begin(), page.end(), std::back_inserter(history));
+  }
+}
+
 }  // namespace
 
 Scheduler::Scheduler(Options options, JobEnvironment environment, MemberStreams* streams, SchedulerView* view)
@@ -40,17 +54,6 @@ JobMachine::Options Scheduler::MachineOptions(const v1::JobSpec& spec) const {
 
 // --- After a restart. ---
 
-absl::StatusOr<std::vector<v1::StepRecord>> Scheduler::ReadHistory(const std::string& id) const {
-  std::vector<v1::StepRecord> history;
-  uint64_t from = 0;
-  while (true) {
-    PENSTOCK_ASSIGN_OR_RETURN(std::vector<v1::StepRecord> page, environment_.store->ReadSteps(id, from, kHistoryPage));
-    if (page.empty()) return history;
-    from = page.back().step() + 1;
-    std::move(page.begin(), page.end(), std::back_inserter(history));
-  }
-}
-
 absl::Status Scheduler::Recover() {
   PENSTOCK_ASSIGN_OR_RETURN(std::vector<StoredJob> jobs, environment_.store->LoadJobs());
   for (StoredJob& job : jobs) {
@@ -58,22 +61,64 @@ absl::Status Scheduler::Recover() {
       return absl::DataLossError(absl::StrCat("the store's job ", job.id, " has a mesh that makes no sense"));
     }
     requests_[job.request_id] = job.id;
-    if (HasEnded(job.persisted.state) && !job.persisted.shards_open) {
-      v1::JobStatus status = job.shown;
-      *status.mutable_spec() = job.spec;
-      Show(status);
-      AddEnded(job.id, job.request_id);
-      continue;
+    std::vector<v1::StepRecord> history;
+    if (!IsOver(job)) {
+      PENSTOCK_ASSIGN_OR_RETURN(history, ReadHistory(*environment_.store, job.id));
     }
-    PENSTOCK_ASSIGN_OR_RETURN(const std::vector<v1::StepRecord> history, ReadHistory(job.id));
-    LogInfo("job {} ({}) is taken up in state {}, epoch {}", job.spec.name(), job.id,
-            v1::JobState_Name(job.persisted.state), job.persisted.epoch);
-    JobMachine::Options machine = MachineOptions(job.spec);
-    auto runner = std::make_shared<JobRunner>(&environment_, std::move(job), std::move(machine));
-    runners_.push_back(runner);
-    runner->Restore(history);
+    TakeUp(std::move(job), history);
   }
   return absl::OkStatus();
+}
+
+void Scheduler::TakeUp(StoredJob job, const std::vector<v1::StepRecord>& history) {
+  if (IsOver(job)) {
+    v1::JobStatus status = job.shown;
+    *status.mutable_spec() = job.spec;
+    Show(status);
+    AddEnded(job.id, job.request_id);
+    return;
+  }
+  LogInfo("job {} ({}) is taken up in state {}, epoch {}", job.spec.name(), job.id,
+          v1::JobState_Name(job.persisted.state), job.persisted.epoch);
+  JobMachine::Options machine = MachineOptions(job.spec);
+  const auto runner = std::make_shared<JobRunner>(&environment_, std::move(job), std::move(machine));
+  // By age, which is their place in the queue.
+  const auto younger = std::find_if(runners_.begin(), runners_.end(), [&runner](const auto& other) {
+    return other->submitted_at() > runner->submitted_at();
+  });
+  runners_.insert(younger, runner);
+  runner->Restore(history);
+}
+
+// The machine has let go of the job because the store or the shards know a newer epoch. As long as members report to
+// this coordinator somebody has to see to it: with a new machine, and an epoch newer than any.
+void Scheduler::ReadAgain(const std::string& id) {
+  struct Read {
+    std::optional<StoredJob> job;
+    std::vector<v1::StepRecord> history;
+  };
+  const auto read = std::make_shared<Read>();
+  // On the writer's thread, behind all that was written before.
+  environment_.writer->WriteOnce(
+      [id, read](Store& store) -> absl::Status {
+        PENSTOCK_ASSIGN_OR_RETURN(std::vector<StoredJob> jobs, store.LoadJobs());
+        for (StoredJob& job : jobs) {
+          if (job.id == id) read->job = std::move(job);
+        }
+        PENSTOCK_ASSIGN_OR_RETURN(read->history, ReadHistory(store, id));
+        return absl::OkStatus();
+      },
+      [this, id, read](const absl::Status& status) {
+        environment_.loop->Post([this, id, read, status] {
+          if (FindRunner(id) != nullptr) return;
+          if (!status.ok()) {
+            LogError("job {} can't be read again: {}", id, status);
+            environment_.loop->PostAt(Now() + kReadAgainPause, [this, id] { ReadAgain(id); });
+          } else if (read->job.has_value()) {
+            TakeUp(*std::move(read->job), read->history);
+          }
+        });
+      });
 }
 
 std::shared_ptr<JobRunner> Scheduler::FindRunner(const std::string& id) const {
@@ -233,7 +278,11 @@ void Scheduler::JobIsDone(const std::string& job_id) {
     const auto found = std::find_if(runners_.begin(), runners_.end(),
                                     [&job_id](const auto& runner) { return runner->id() == job_id; });
     if (found == runners_.end()) return;
-    AddEnded(job_id, (*found)->request_id());
+    if ((*found)->machine().live()) {
+      environment_.loop->PostAt(Now() + kReadAgainPause, [this, job_id] { ReadAgain(job_id); });
+    } else {
+      AddEnded(job_id, (*found)->request_id());
+    }
     runners_.erase(found);
     ScheduleSoon();
   });

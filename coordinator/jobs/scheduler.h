@@ -31,6 +31,8 @@ namespace penstock {
 inline constexpr size_t kLiveJobsMax = 1000;
 // Ended jobs that are kept, in the store, too; the oldest go first.
 inline constexpr size_t kEndedJobsMax = 1000;
+// A job that another coordinator seemed to have is read from the store again after this.
+inline constexpr absl::Duration kReadAgainPause = absl::Seconds(1);
 // A worker that runs what nobody wants is told to stop that often.
 inline constexpr absl::Duration kStrayStopInterval = absl::Seconds(2);
 
@@ -110,7 +112,8 @@ class Scheduler final : public Cluster, public MembershipListener {
 
   // scheduler.cc
   JobMachine::Options MachineOptions(const v1::JobSpec& spec) const;
-  absl::StatusOr<std::vector<v1::StepRecord>> ReadHistory(const std::string& id) const;
+  void TakeUp(StoredJob job, const std::vector<v1::StepRecord>& history);
+  void ReadAgain(const std::string& id);
   void DoSubmit(StoredJob job, Done done);
   void AddJob(StoredJob job, Done done);
   absl::Status CheckCapacity(const v1::JobSpec& spec) const;

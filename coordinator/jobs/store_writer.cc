@@ -39,10 +39,11 @@ StoreWriter::~StoreWriter() {
   if (thread_.joinable()) thread_.join();
 }
 
-void StoreWriter::AddSteps(const std::string& job, std::vector<v1::StepRecord> records, bool replace) {
+void StoreWriter::AddSteps(const std::string& job, uint64_t epoch, std::vector<v1::StepRecord> records, bool replace) {
   if (records.empty()) return;
   Item item;
   item.job = job;
+  item.epoch = epoch;
   item.steps = std::move(records);
   item.replace = replace;
   Add(std::move(item));
@@ -121,7 +122,8 @@ StoreWriter::Item StoreWriter::TakeBatch(std::vector<StoredEvent>* events) {
     pending_records_ -= events->size();
   } else if (!first.steps.empty()) {
     while (!items_.empty() && !items_.front().steps.empty() && items_.front().job == first.job &&
-           items_.front().replace == first.replace && first.steps.size() < kWriteBatchMax) {
+           items_.front().epoch == first.epoch && items_.front().replace == first.replace &&
+           first.steps.size() < kWriteBatchMax) {
       for (v1::StepRecord& record : items_.front().steps) first.steps.push_back(std::move(record));
       items_.pop_front();
     }
@@ -132,7 +134,7 @@ StoreWriter::Item StoreWriter::TakeBatch(std::vector<StoredEvent>* events) {
 
 absl::Status StoreWriter::Attempt(const Item& item, const std::vector<StoredEvent>& events) {
   if (!events.empty()) return store_->AddEvents(events);
-  if (!item.steps.empty()) return store_->WriteSteps(item.job, item.steps, item.replace);
+  if (!item.steps.empty()) return store_->WriteSteps(item.job, item.epoch, item.steps, item.replace);
   return item.write(*store_);
 }
 

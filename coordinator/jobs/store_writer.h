@@ -41,7 +41,7 @@ class StoreWriter {
   StoreWriter(const StoreWriter&) = delete;
   StoreWriter& operator=(const StoreWriter&) = delete;
 
-  void AddSteps(const std::string& job, std::vector<v1::StepRecord> records, bool replace);
+  void AddSteps(const std::string& job, uint64_t epoch, std::vector<v1::StepRecord> records, bool replace);
   void AddEvent(StoredEvent event);
   // Tried again until it succeeds or fails for good; `done` (may be empty) gets the last status, on the writer's
   // thread.
@@ -55,6 +55,7 @@ class StoreWriter {
   struct Item {
     // One of: steps of a job, an event, a write.
     std::string job;
+    uint64_t epoch = 0;
     std::vector<v1::StepRecord> steps;
     bool replace = false;
     bool is_event = false;

@@ -1,12 +1,19 @@
 #include "coordinator/store/fake_store.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 
 namespace penstock {
+namespace {
+
+// Of what isn't written on behalf of an epoch.
+constexpr uint64_t kAnyEpoch = std::numeric_limits<uint64_t>::max();
+
+}  // namespace
 
 absl::Status FakeStore::TakeFault() {
   if (faults_ == 0) return absl::OkStatus();
@@ -14,10 +21,12 @@ absl::Status FakeStore::TakeFault() {
   return fault_;
 }
 
-absl::StatusOr<FakeStore::Job*> FakeStore::ForWrite(const std::string& id) {
+absl::StatusOr<FakeStore::Job*> FakeStore::ForWrite(const std::string& id, uint64_t epoch) {
   PENSTOCK_RETURN_IF_ERROR(TakeFault());
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return absl::NotFoundError(absl::StrCat("the store has no job ", id));
+  const uint64_t held = found->second.job.persisted.epoch;
+  if (held > epoch) return absl::FailedPreconditionError(absl::StrCat("the store's epoch of job ", id, " is ", held));
   return &found->second;
 }
 
@@ -59,9 +68,10 @@ absl::Status FakeStore::RemoveJob(const std::string& id) {
 absl::Status FakeStore::PersistEpoch(const std::string& id, const std::string& coordinator, const PersistedJob& job,
                                      absl::Time) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, kAnyEpoch));
   const uint64_t held = stored->job.persisted.epoch;
-  if (held + 1 != job.epoch && !(held == job.epoch && stored->epoch_writer == coordinator)) {
+  const bool live = stored->job.persisted.state < v1::JOB_STATE_SUCCEEDED;
+  if (!live || (held + 1 != job.epoch && !(held == job.epoch && stored->epoch_writer == coordinator))) {
     return absl::FailedPreconditionError(absl::StrCat("the store's epoch of job ", id, " is ", held));
   }
   stored->job.persisted = job;
@@ -71,11 +81,7 @@ absl::Status FakeStore::PersistEpoch(const std::string& id, const std::string& c
 
 absl::Status FakeStore::WriteJob(const std::string& id, const PersistedJob& job, const v1::JobStatus& shown) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
-  if (stored->job.persisted.epoch != job.epoch) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the store's epoch of job ", id, " is ", stored->job.persisted.epoch));
-  }
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, job.epoch));
   stored->job.persisted = job;
   stored->job.shown = shown;
   return absl::OkStatus();
@@ -83,21 +89,22 @@ absl::Status FakeStore::WriteJob(const std::string& id, const PersistedJob& job,
 
 absl::Status FakeStore::WriteShown(const std::string& id, const v1::JobStatus& shown) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, kAnyEpoch));
   stored->job.shown = shown;
   return absl::OkStatus();
 }
 
 absl::Status FakeStore::WriteShards(const std::string& id, std::span<const std::string> shards) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, kAnyEpoch));
   stored->job.shards.assign(shards.begin(), shards.end());
   return absl::OkStatus();
 }
 
-absl::Status FakeStore::WriteSteps(const std::string& id, std::span<const v1::StepRecord> records, bool replace) {
+absl::Status FakeStore::WriteSteps(const std::string& id, uint64_t epoch, std::span<const v1::StepRecord> records,
+                                   bool replace) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, epoch));
   for (const v1::StepRecord& record : records) {
     if (replace) {
       stored->steps.insert_or_assign(record.step(), record);
@@ -108,20 +115,19 @@ absl::Status FakeStore::WriteSteps(const std::string& id, std::span<const v1::St
   return absl::OkStatus();
 }
 
-absl::Status FakeStore::WriteValidation(const std::string& id, uint64_t step, double loss) {
+absl::Status FakeStore::WriteValidation(const std::string& id, uint64_t epoch, uint64_t step, double loss) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, epoch));
   stored->validations[step] = loss;
   return absl::OkStatus();
 }
 
-absl::Status FakeStore::CutSteps(const std::string& id, uint64_t step, uint64_t start_step) {
+absl::Status FakeStore::CutSteps(const std::string& id, uint64_t epoch, uint64_t step) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, epoch));
   stored->steps.erase(stored->steps.upper_bound(step), stored->steps.end());
   stored->validations.erase(stored->validations.upper_bound(step), stored->validations.end());
   stored->checkpoints.erase(stored->checkpoints.upper_bound(step), stored->checkpoints.end());
-  stored->job.start_step = start_step;
   return absl::OkStatus();
 }
 
@@ -160,7 +166,7 @@ absl::StatusOr<std::vector<StoredEvent>> FakeStore::ReadEvents(const std::string
 
 absl::Status FakeStore::AddCheckpoint(const std::string& id, const StoredCheckpoint& checkpoint) {
   std::lock_guard lock(mutex_);
-  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id));
+  PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, kAnyEpoch));
   stored->checkpoints[checkpoint.step] = checkpoint.path;
   return absl::OkStatus();
 }

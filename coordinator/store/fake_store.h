@@ -24,9 +24,10 @@ class FakeStore final : public Store {
   absl::Status WriteJob(const std::string& id, const PersistedJob& job, const v1::JobStatus& shown) override;
   absl::Status WriteShown(const std::string& id, const v1::JobStatus& shown) override;
   absl::Status WriteShards(const std::string& id, std::span<const std::string> shards) override;
-  absl::Status WriteSteps(const std::string& id, std::span<const v1::StepRecord> records, bool replace) override;
-  absl::Status WriteValidation(const std::string& id, uint64_t step, double loss) override;
-  absl::Status CutSteps(const std::string& id, uint64_t step, uint64_t start_step) override;
+  absl::Status WriteSteps(const std::string& id, uint64_t epoch, std::span<const v1::StepRecord> records,
+                          bool replace) override;
+  absl::Status WriteValidation(const std::string& id, uint64_t epoch, uint64_t step, double loss) override;
+  absl::Status CutSteps(const std::string& id, uint64_t epoch, uint64_t step) override;
   absl::StatusOr<std::vector<v1::StepRecord>> ReadSteps(const std::string& id, uint64_t from_step,
                                                         size_t limit) override;
   absl::Status AddEvents(std::span<const StoredEvent> events) override;
@@ -46,7 +47,8 @@ class FakeStore final : public Store {
     std::map<uint64_t, std::string> checkpoints;
   };
   // The job that a write is for; the ordered failure, or NOT_FOUND.
-  absl::StatusOr<Job*> ForWrite(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `epoch`: of the writer; FAILED_PRECONDITION when the store has a newer one.
+  absl::StatusOr<Job*> ForWrite(const std::string& id, uint64_t epoch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status TakeFault() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::mutex mutex_;

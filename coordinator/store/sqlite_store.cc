@@ -35,6 +35,18 @@ absl::Status SqliteStore::CheckChanged(const std::string& id) {
   return absl::NotFoundError(absl::StrCat("the store has no job ", id));
 }
 
+absl::Status SqliteStore::CheckEpoch(const std::string& id, uint64_t epoch) {
+  SqliteQuery query = writer_->Query("SELECT epoch FROM jobs WHERE id = ?1");
+  query.Bind(1, id);
+  if (!query.Next()) {
+    PENSTOCK_RETURN_IF_ERROR(query.status());
+    return absl::NotFoundError(absl::StrCat("the store has no job ", id));
+  }
+  if (query.Integer(0) <= epoch) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the store's epoch of job ", id, " is ", query.Integer(0), ", newer than ", epoch));
+}
+
 absl::Status SqliteStore::AddJob(const StoredJob& job) {
   const std::string spec = job.spec.SerializeAsString();
   const std::string shown = job.shown.SerializeAsString();
@@ -44,13 +56,13 @@ absl::Status SqliteStore::AddJob(const StoredJob& job) {
   SqliteTransaction transaction(writer_.get());
   PENSTOCK_RETURN_IF_ERROR(transaction.status());
   SqliteQuery insert = writer_->Query(
-      "INSERT INTO jobs (id, request_id, spec, submitted_us, shards, start_step, state, message, epoch, open_epoch,"
+      "INSERT INTO jobs (id, request_id, spec, submitted_us, shards, state, message, epoch, open_epoch, base_step,"
       " recoveries, recoveries_without_progress, finished, shards_open, shown)"
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, 0, 0, ?10)");
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0, 0, 0, 0, ?9)");
   insert.Bind(1, job.id).Bind(2, job.request_id).BindBlob(3, spec);
-  insert.Bind(4, static_cast<uint64_t>(absl::ToUnixMicros(job.submitted_at))).Bind(5, shards).Bind(6, job.start_step);
-  insert.Bind(7, uint64_t{static_cast<uint32_t>(job.persisted.state)}).Bind(8, job.persisted.message);
-  insert.Bind(9, job.persisted.epoch).BindBlob(10, shown);
+  insert.Bind(4, static_cast<uint64_t>(absl::ToUnixMicros(job.submitted_at))).Bind(5, shards);
+  insert.Bind(6, uint64_t{static_cast<uint32_t>(job.persisted.state)}).Bind(7, job.persisted.message);
+  insert.Bind(8, job.persisted.epoch).BindBlob(9, shown);
   PENSTOCK_RETURN_IF_ERROR(insert.Run());
   return transaction.Commit();
 }
@@ -59,7 +71,7 @@ absl::StatusOr<std::vector<StoredJob>> SqliteStore::LoadJobs() {
   std::lock_guard lock(read_mutex_);
   std::vector<StoredJob> jobs;
   SqliteQuery query = reader_->Query(
-      "SELECT id, request_id, spec, submitted_us, shards, start_step, state, message, epoch, open_epoch, recoveries,"
+      "SELECT id, request_id, spec, submitted_us, shards, base_step, state, message, epoch, open_epoch, recoveries,"
       " recoveries_without_progress, finished, shards_open, shown FROM jobs ORDER BY sequence");
   while (query.Next()) {
     StoredJob job;
@@ -71,7 +83,7 @@ absl::StatusOr<std::vector<StoredJob>> SqliteStore::LoadJobs() {
     job.submitted_at = absl::FromUnixMicros(static_cast<int64_t>(query.Integer(3)));
     const std::string shards = query.Text(4);
     if (!shards.empty()) job.shards = absl::StrSplit(shards, ',');
-    job.start_step = query.Integer(5);
+    job.persisted.base_step = query.Integer(5);
     job.persisted.state = static_cast<v1::JobState>(query.Integer(6));
     job.persisted.message = query.Text(7);
     job.persisted.epoch = query.Integer(8);
@@ -101,12 +113,15 @@ absl::Status SqliteStore::UpdateJob(const std::string& id, const PersistedJob& j
   const std::string shown_bytes = shown != nullptr ? shown->SerializeAsString() : std::string();
   SqliteQuery update = writer_->Query(
       "UPDATE jobs SET state = ?2, message = ?3, epoch = ?4, open_epoch = ?5, recoveries = ?6,"
-      " recoveries_without_progress = ?7, finished = ?8, shards_open = ?9,"
+      " recoveries_without_progress = ?7, finished = ?8, shards_open = ?9, base_step = ?12,"
       " shown = CASE WHEN ?10 THEN ?11 ELSE shown END WHERE id = ?1");
   update.Bind(1, id).Bind(2, uint64_t{static_cast<uint32_t>(job.state)}).Bind(3, job.message).Bind(4, job.epoch);
   update.Bind(5, job.open_epoch).Bind(6, uint64_t{job.recoveries});
   update.Bind(7, uint64_t{job.recoveries_without_progress}).Bind(8, uint64_t{job.finished});
-  update.Bind(9, uint64_t{job.shards_open}).Bind(10, uint64_t{shown != nullptr}).BindBlob(11, shown_bytes);
+  update.Bind(9, uint64_t{job.shards_open})
+      .Bind(10, uint64_t{shown != nullptr})
+      .BindBlob(11, shown_bytes)
+      .Bind(12, job.base_step);
   return update.Run();
 }
 
@@ -120,7 +135,7 @@ absl::Status SqliteStore::PersistEpoch(const std::string& id, const std::string&
   std::string holder;
   {
     SqliteQuery query = writer_->Query(
-        "SELECT jobs.epoch, coalesce(epochs.coordinator, '') FROM jobs LEFT JOIN epochs"
+        "SELECT jobs.epoch, coalesce(epochs.coordinator, ''), jobs.state FROM jobs LEFT JOIN epochs"
         " ON epochs.job = jobs.id AND epochs.epoch = jobs.epoch WHERE jobs.id = ?1");
     query.Bind(1, id);
     if (!query.Next()) {
@@ -129,6 +144,9 @@ absl::Status SqliteStore::PersistEpoch(const std::string& id, const std::string&
     }
     held = query.Integer(0);
     holder = query.Text(1);
+    if (query.Integer(2) >= v1::JOB_STATE_SUCCEEDED) {
+      return absl::FailedPreconditionError(absl::StrCat("job ", id, " has ended"));
+    }
   }
   const bool again = held == job.epoch && holder == coordinator;
   if (held + 1 != job.epoch && !again) {
@@ -149,20 +167,7 @@ absl::Status SqliteStore::WriteJob(const std::string& id, const PersistedJob& jo
   PENSTOCK_RETURN_IF_ERROR(SetDurability(Durability::kPowerLoss));
   SqliteTransaction transaction(writer_.get());
   PENSTOCK_RETURN_IF_ERROR(transaction.status());
-  uint64_t held = 0;
-  {
-    SqliteQuery query = writer_->Query("SELECT epoch FROM jobs WHERE id = ?1");
-    query.Bind(1, id);
-    if (!query.Next()) {
-      PENSTOCK_RETURN_IF_ERROR(query.status());
-      return absl::NotFoundError(absl::StrCat("the store has no job ", id));
-    }
-    held = query.Integer(0);
-  }
-  if (held != job.epoch) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the store's epoch of job ", id, " is ", held, ", not ", job.epoch));
-  }
+  PENSTOCK_RETURN_IF_ERROR(CheckEpoch(id, job.epoch));
   PENSTOCK_RETURN_IF_ERROR(UpdateJob(id, job, &shown));
   return transaction.Commit();
 }

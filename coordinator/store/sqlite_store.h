@@ -32,9 +32,10 @@ class SqliteStore final : public Store {
   absl::Status WriteJob(const std::string& id, const PersistedJob& job, const v1::JobStatus& shown) override;
   absl::Status WriteShown(const std::string& id, const v1::JobStatus& shown) override;
   absl::Status WriteShards(const std::string& id, std::span<const std::string> shards) override;
-  absl::Status WriteSteps(const std::string& id, std::span<const v1::StepRecord> records, bool replace) override;
-  absl::Status WriteValidation(const std::string& id, uint64_t step, double loss) override;
-  absl::Status CutSteps(const std::string& id, uint64_t step, uint64_t start_step) override;
+  absl::Status WriteSteps(const std::string& id, uint64_t epoch, std::span<const v1::StepRecord> records,
+                          bool replace) override;
+  absl::Status WriteValidation(const std::string& id, uint64_t epoch, uint64_t step, double loss) override;
+  absl::Status CutSteps(const std::string& id, uint64_t epoch, uint64_t step) override;
   absl::StatusOr<std::vector<v1::StepRecord>> ReadSteps(const std::string& id, uint64_t from_step,
                                                         size_t limit) override;
   absl::Status AddEvents(std::span<const StoredEvent> events) override;
@@ -52,6 +53,8 @@ class SqliteStore final : public Store {
   absl::Status SetDurability(Durability durability) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   absl::Status UpdateJob(const std::string& id, const PersistedJob& job, const v1::JobStatus* shown)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // NOT_FOUND for an unknown job; FAILED_PRECONDITION when the store has a newer epoch. Within a transaction.
+  absl::Status CheckEpoch(const std::string& id, uint64_t epoch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   // NOT_FOUND when the last statement has changed no job.
   absl::Status CheckChanged(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
 

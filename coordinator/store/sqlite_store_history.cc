@@ -8,14 +8,13 @@
 
 namespace penstock {
 
-absl::Status SqliteStore::WriteSteps(const std::string& id, std::span<const v1::StepRecord> records, bool replace) {
+absl::Status SqliteStore::WriteSteps(const std::string& id, uint64_t epoch, std::span<const v1::StepRecord> records,
+                                     bool replace) {
   std::lock_guard lock(write_mutex_);
   PENSTOCK_RETURN_IF_ERROR(SetDurability(Durability::kProcessDeath));
   SqliteTransaction transaction(writer_.get());
   PENSTOCK_RETURN_IF_ERROR(transaction.status());
-  // Nothing is written for a job that was removed meanwhile.
-  PENSTOCK_RETURN_IF_ERROR(writer_->Query("UPDATE jobs SET id = id WHERE id = ?1").Bind(1, id).Run());
-  PENSTOCK_RETURN_IF_ERROR(CheckChanged(id));
+  PENSTOCK_RETURN_IF_ERROR(CheckEpoch(id, epoch));
   for (const v1::StepRecord& record : records) {
     const std::string bytes = record.SerializeAsString();
     SqliteQuery insert =
@@ -26,24 +25,23 @@ absl::Status SqliteStore::WriteSteps(const std::string& id, std::span<const v1::
   return transaction.Commit();
 }
 
-absl::Status SqliteStore::WriteValidation(const std::string& id, uint64_t step, double loss) {
-  std::lock_guard lock(write_mutex_);
-  PENSTOCK_RETURN_IF_ERROR(SetDurability(Durability::kProcessDeath));
-  // Nothing is written for a job that isn't there.
-  SqliteQuery insert =
-      writer_->Query("INSERT OR REPLACE INTO validations (job, step, loss) SELECT id, ?2, ?3 FROM jobs WHERE id = ?1");
-  PENSTOCK_RETURN_IF_ERROR(insert.Bind(1, id).Bind(2, step).Bind(3, loss).Run());
-  return CheckChanged(id);
-}
-
-absl::Status SqliteStore::CutSteps(const std::string& id, uint64_t step, uint64_t start_step) {
+absl::Status SqliteStore::WriteValidation(const std::string& id, uint64_t epoch, uint64_t step, double loss) {
   std::lock_guard lock(write_mutex_);
   PENSTOCK_RETURN_IF_ERROR(SetDurability(Durability::kProcessDeath));
   SqliteTransaction transaction(writer_.get());
   PENSTOCK_RETURN_IF_ERROR(transaction.status());
-  PENSTOCK_RETURN_IF_ERROR(
-      writer_->Query("UPDATE jobs SET start_step = ?2 WHERE id = ?1").Bind(1, id).Bind(2, start_step).Run());
-  PENSTOCK_RETURN_IF_ERROR(CheckChanged(id));
+  PENSTOCK_RETURN_IF_ERROR(CheckEpoch(id, epoch));
+  SqliteQuery insert = writer_->Query("INSERT OR REPLACE INTO validations (job, step, loss) VALUES (?1, ?2, ?3)");
+  PENSTOCK_RETURN_IF_ERROR(insert.Bind(1, id).Bind(2, step).Bind(3, loss).Run());
+  return transaction.Commit();
+}
+
+absl::Status SqliteStore::CutSteps(const std::string& id, uint64_t epoch, uint64_t step) {
+  std::lock_guard lock(write_mutex_);
+  PENSTOCK_RETURN_IF_ERROR(SetDurability(Durability::kProcessDeath));
+  SqliteTransaction transaction(writer_.get());
+  PENSTOCK_RETURN_IF_ERROR(transaction.status());
+  PENSTOCK_RETURN_IF_ERROR(CheckEpoch(id, epoch));
   for (const char* table : {"steps", "validations", "checkpoints"}) {
     SqliteQuery cut = writer_->Query(absl::StrCat("DELETE FROM ", table, " WHERE job = ?1 AND step > ?2"));
     PENSTOCK_RETURN_IF_ERROR(cut.Bind(1, id).Bind(2, step).Run());

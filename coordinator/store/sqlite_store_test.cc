@@ -103,7 +103,7 @@ TEST_F(SqliteStoreTest, ADamagedFileIsRefused) {
     ASSERT_TRUE((*store)->AddJob(MakeJob()).ok());
     std::vector<v1::StepRecord> records(2000);
     for (size_t i = 0; i < records.size(); ++i) records[i].set_step(i);
-    ASSERT_TRUE((*store)->WriteSteps("a", records, true).ok());
+    ASSERT_TRUE((*store)->WriteSteps("a", 0, records, true).ok());
   }
   // The last connection has folded the log into the file.
   ASSERT_GT(std::filesystem::file_size(path_), 40000u);

@@ -40,8 +40,6 @@ struct StoredJob {
   PersistedJob persisted;
   // Ids of the parameter shards that hold the job, in shard order; empty before the first open.
   std::vector<std::string> shards;
-  // The version that the job's own history begins after: 0, or the step of the checkpoint that it was resumed from.
-  uint64_t start_step = 0;
   // As it was last shown; without the spec. What can't be counted again (digest, last checkpoint, end) is taken from
   // here.
   v1::JobStatus shown;
@@ -71,22 +69,23 @@ class Store {
   virtual absl::StatusOr<std::vector<StoredJob>> LoadJobs() = 0;
   // With its steps, events and checkpoints. Fine when it isn't there.
   virtual absl::Status RemoveJob(const std::string& id) = 0;
-  // Writes the job with its new epoch if the store's epoch is job.epoch - 1, or job.epoch as written by this very
-  // `coordinator` before (an earlier try whose answer was lost). FAILED_PRECONDITION otherwise.
+  // Writes the job with its new epoch if it is live in the store and the store's epoch is job.epoch - 1, or job.epoch
+  // as written by this very `coordinator` before (an earlier try whose answer was lost). FAILED_PRECONDITION otherwise.
   virtual absl::Status PersistEpoch(const std::string& id, const std::string& coordinator, const PersistedJob& job,
                                     absl::Time now) = 0;
-  // Writes the job, and how it is shown, if the store's epoch is still job.epoch. FAILED_PRECONDITION otherwise.
+  // Writes the job, and how it is shown. FAILED_PRECONDITION when the store has a newer epoch.
   virtual absl::Status WriteJob(const std::string& id, const PersistedJob& job, const v1::JobStatus& shown) = 0;
   // How it is shown, alone; not worth a loss of power.
   virtual absl::Status WriteShown(const std::string& id, const v1::JobStatus& shown) = 0;
   virtual absl::Status WriteShards(const std::string& id, std::span<const std::string> shards) = 0;
 
-  // --- History. ---
+  // --- History. All of it is written on behalf of an epoch: FAILED_PRECONDITION when the store has a newer one. ---
   // A record that is there already is replaced if `replace`, else kept.
-  virtual absl::Status WriteSteps(const std::string& id, std::span<const v1::StepRecord> records, bool replace) = 0;
-  virtual absl::Status WriteValidation(const std::string& id, uint64_t step, double loss) = 0;
-  // Drops steps, validations and checkpoints after `step`, and sets start_step.
-  virtual absl::Status CutSteps(const std::string& id, uint64_t step, uint64_t start_step) = 0;
+  virtual absl::Status WriteSteps(const std::string& id, uint64_t epoch, std::span<const v1::StepRecord> records,
+                                  bool replace) = 0;
+  virtual absl::Status WriteValidation(const std::string& id, uint64_t epoch, uint64_t step, double loss) = 0;
+  // Drops steps, validations and checkpoints after `step`.
+  virtual absl::Status CutSteps(const std::string& id, uint64_t epoch, uint64_t step) = 0;
   // At most `limit` records of steps from `from_step` on, ascending, each with its validation loss where there is one.
   virtual absl::StatusOr<std::vector<v1::StepRecord>> ReadSteps(const std::string& id, uint64_t from_step,
                                                                 size_t limit) = 0;

@@ -114,6 +114,7 @@ TEST_P(StoreTest, AJobIsWrittenUnderItsEpochOnly) {
   job.recoveries_without_progress = 1;
   job.finished = true;
   job.shards_open = true;
+  job.base_step = 40;
   v1::JobStatus shown;
   shown.set_digest("00ff");
   ASSERT_TRUE(store_->WriteJob("a", job, shown).ok());
@@ -125,14 +126,34 @@ TEST_P(StoreTest, AJobIsWrittenUnderItsEpochOnly) {
   EXPECT_EQ(stored.persisted.recoveries_without_progress, 1u);
   EXPECT_TRUE(stored.persisted.finished);
   EXPECT_TRUE(stored.persisted.shards_open);
+  EXPECT_EQ(stored.persisted.base_step, 40u);
   EXPECT_EQ(stored.shown.digest(), "00ff");
 
-  job.epoch = 2;
-  EXPECT_EQ(store_->WriteJob("a", job, shown).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store_->WriteJob("x", job, shown).code(), absl::StatusCode::kNotFound);
   // A new epoch leaves what is shown as it was.
   ASSERT_TRUE(store_->PersistEpoch("a", "first", AtEpoch(2), kNow).ok());
   EXPECT_EQ((*store_->LoadJobs())[0].shown.digest(), "00ff");
+  EXPECT_EQ(store_->WriteJob("a", job, shown).code(), absl::StatusCode::kFailedPrecondition) << "epoch 1 is past";
+  // An epoch that couldn't be taken yet doesn't keep a job from ending.
+  job.epoch = 3;
+  job.state = v1::JOB_STATE_CANCELLED;
+  EXPECT_TRUE(store_->WriteJob("a", job, shown).ok());
+  EXPECT_EQ((*store_->LoadJobs())[0].persisted.epoch, 3u);
+  // And what has ended stays so.
+  EXPECT_EQ(store_->PersistEpoch("a", "first", AtEpoch(4), kNow).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_P(StoreTest, APastEpochWritesNoHistory) {
+  ASSERT_TRUE(store_->AddJob(MakeJob("a")).ok());
+  ASSERT_TRUE(store_->PersistEpoch("a", "first", AtEpoch(1), kNow).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(1, 3, 1.0), true).ok());
+  ASSERT_TRUE(store_->PersistEpoch("a", "second", AtEpoch(2), kNow).ok());
+  EXPECT_EQ(store_->WriteSteps("a", 1, Records(3, 4, 1.0), true).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->WriteValidation("a", 1, 1, 1.0).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->CutSteps("a", 1, 0).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->ReadSteps("a", 0, 10)->size(), 2u);
+  EXPECT_TRUE(store_->WriteSteps("a", 2, Records(3, 4, 1.0), true).ok());
+  EXPECT_TRUE(store_->CutSteps("a", 2, 1).ok());
 }
 
 TEST_P(StoreTest, ShardsKeepTheirOrder) {
@@ -145,9 +166,9 @@ TEST_P(StoreTest, ShardsKeepTheirOrder) {
 
 TEST_P(StoreTest, HistoryIsReadInPagesAndCut) {
   ASSERT_TRUE(store_->AddJob(MakeJob("a")).ok());
-  ASSERT_TRUE(store_->WriteSteps("a", Records(1, 8, 2.0), true).ok());
-  ASSERT_TRUE(store_->WriteValidation("a", 2, 1.5).ok());
-  ASSERT_TRUE(store_->WriteValidation("a", 7, 1.25).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(1, 8, 2.0), true).ok());
+  ASSERT_TRUE(store_->WriteValidation("a", 1, 2, 1.5).ok());
+  ASSERT_TRUE(store_->WriteValidation("a", 1, 7, 1.25).ok());
   ASSERT_TRUE(store_->AddCheckpoint("a", {4, "/c/4"}).ok());
   ASSERT_TRUE(store_->AddCheckpoint("a", {6, "/c/6"}).ok());
   const auto page = store_->ReadSteps("a", 2, 3);
@@ -159,30 +180,29 @@ TEST_P(StoreTest, HistoryIsReadInPagesAndCut) {
   EXPECT_EQ((*page)[2].step(), 4u);
   EXPECT_EQ((*store_->ReadCheckpoints("a"))[0].path, "/c/6");
 
-  ASSERT_TRUE(store_->CutSteps("a", 5, 3).ok());
+  ASSERT_TRUE(store_->CutSteps("a", 1, 5).ok());
   EXPECT_EQ(store_->ReadSteps("a", 0, 100)->size(), 5u);
   ASSERT_EQ(store_->ReadCheckpoints("a")->size(), 1u);
   EXPECT_EQ((*store_->ReadCheckpoints("a"))[0].step, 4u);
-  EXPECT_EQ((*store_->LoadJobs())[0].start_step, 3u);
   // The cut validation doesn't come back with the step.
-  ASSERT_TRUE(store_->WriteSteps("a", Records(6, 8, 2.0), true).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(6, 8, 2.0), true).ok());
   EXPECT_FALSE(store_->ReadSteps("a", 7, 1)->front().has_validation_loss());
 }
 
 TEST_P(StoreTest, AFetchedRecordDoesNotReplaceAReportedOne) {
   ASSERT_TRUE(store_->AddJob(MakeJob("a")).ok());
-  ASSERT_TRUE(store_->WriteSteps("a", Records(1, 2, 1.0), true).ok());
-  ASSERT_TRUE(store_->WriteSteps("a", Records(1, 3, 2.0), false).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(1, 2, 1.0), true).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(1, 3, 2.0), false).ok());
   EXPECT_EQ((*store_->ReadSteps("a", 1, 10))[0].loss(), 1.0);
   EXPECT_EQ((*store_->ReadSteps("a", 1, 10))[1].loss(), 2.0);
-  ASSERT_TRUE(store_->WriteSteps("a", Records(1, 2, 3.0), true).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(1, 2, 3.0), true).ok());
   EXPECT_EQ((*store_->ReadSteps("a", 1, 10))[0].loss(), 3.0);
 }
 
 TEST_P(StoreTest, NothingIsWrittenForAJobThatIsNotThere) {
-  EXPECT_EQ(store_->WriteSteps("x", Records(1, 2, 1.0), true).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(store_->WriteValidation("x", 1, 1.0).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(store_->CutSteps("x", 1, 0).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->WriteSteps("x", 1, Records(1, 2, 1.0), true).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->WriteValidation("x", 1, 1, 1.0).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->CutSteps("x", 1, 1).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(store_->AddCheckpoint("x", {1, "/c"}).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(store_->WriteShown("x", {}).code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(store_->ReadSteps("x", 0, 10)->empty());
@@ -209,8 +229,8 @@ TEST_P(StoreTest, EventsAreBoundedAndOldestFirst) {
 TEST_P(StoreTest, ARemovedJobIsGoneWithAllThatIsItsOwn) {
   ASSERT_TRUE(store_->AddJob(MakeJob("a")).ok());
   ASSERT_TRUE(store_->AddJob(MakeJob("b")).ok());
-  ASSERT_TRUE(store_->WriteSteps("a", Records(1, 3, 1.0), true).ok());
-  ASSERT_TRUE(store_->WriteSteps("b", Records(1, 3, 1.0), true).ok());
+  ASSERT_TRUE(store_->WriteSteps("a", 1, Records(1, 3, 1.0), true).ok());
+  ASSERT_TRUE(store_->WriteSteps("b", 1, Records(1, 3, 1.0), true).ok());
   const std::vector<StoredEvent> events = {{kNow, "a", 1, "one"}, {kNow, "b", 1, "two"}};
   ASSERT_TRUE(store_->AddEvents(events).ok());
   ASSERT_TRUE(store_->RemoveJob("a").ok());
