@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <thread>
@@ -41,6 +42,25 @@ TEST(ClientTest, CancelEndsEveryCallAtOnceAndForGood) {
   EXPECT_EQ(client->Pull(0, ranges).code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(client->shard(0).Prepare(request, {.group = &client->group()}).status().code(),
             absl::StatusCode::kCancelled);
+}
+
+TEST(ClientTest, DestroyingTheClientEndsItsCallsFirst) {
+  TestCluster cluster(TestSpec(), {.shards = 2});
+  ASSERT_EQ(cluster.Open(1), absl::OkStatus());
+  std::unique_ptr<ParameterClient> client = cluster.Client(1);
+  v1::PrepareRequest request;
+  request.set_job_id(kTestJob);
+  request.set_epoch(1);
+  request.set_step(1);
+  std::atomic<int> cancelled{0};
+  for (int i = 0; i < 20; ++i) {
+    client->shard(i % 2).PrepareAsync(request, {.timeout = absl::Seconds(60), .group = &client->group()},
+                                      [&](const absl::StatusOr<v1::PrepareResponse>& reply) {
+                                        cancelled += absl::IsCancelled(reply.status());
+                                      });
+  }
+  client.reset();
+  EXPECT_EQ(cancelled, 20);
 }
 
 TEST(ClientTest, CancelEndsAPushToAShardThatIsAway) {

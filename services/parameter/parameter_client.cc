@@ -75,7 +75,10 @@ absl::StatusOr<std::unique_ptr<ParameterClient>> ParameterClient::Create(Options
 }
 
 ParameterClient::ParameterClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-ParameterClient::~ParameterClient() { Cancel("the client is gone"); }
+ParameterClient::~ParameterClient() {
+  Cancel("the client is gone");
+  impl_->shards.clear();  // waits for asynchronous calls, which use the group
+}
 
 int ParameterClient::shard_count() const { return static_cast<int>(impl_->shards.size()); }
 ShardClient& ParameterClient::shard(int index) { return *impl_->shards[index]; }
