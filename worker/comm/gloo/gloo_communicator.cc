@@ -132,7 +132,7 @@ class GlooConnector : public Connector {
         addresses_.push_back(context->createPair(i)->address().bytes());
       }
     } catch (const std::exception& error) {
-      return absl::UnavailableError(absl::StrCat("listening for peers: ", error.what()));
+      return absl::UnavailableError(absl::StrCat("listening for peers: ", GlooMessage(error)));
     }
     return absl::OkStatus();
   }
@@ -168,8 +168,8 @@ class GlooConnector : public Connector {
     try {
       mesh_->context().getPair(peer)->connect(address);
     } catch (const std::exception& error) {
-      return WithPeer(absl::UnavailableError(absl::StrCat("can't connect to ", mesh_->Name(peer), ": ", error.what())),
-                      peer);
+      return WithPeer(
+          absl::UnavailableError(absl::StrCat("can't connect to ", mesh_->Name(peer), ": ", GlooMessage(error))), peer);
     }
     return absl::OkStatus();
   }

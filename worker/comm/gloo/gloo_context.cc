@@ -25,6 +25,12 @@ uint64_t PayloadSlot(Tag tag, size_t bytes) {
 
 }  // namespace
 
+std::string GlooMessage(const std::exception& error) {
+  const std::string text = error.what();
+  const size_t end = text.rfind("[./gloo", 0) == 0 ? text.find("] ") : std::string::npos;
+  return end == std::string::npos ? text : text.substr(end + 2);
+}
+
 std::string GlooMesh::Name(int rank) const {
   const bool named = rank >= 0 && rank < static_cast<int>(names_.size());
   return named ? absl::StrCat("rank ", rank, " (", names_[rank], ")") : absl::StrCat("rank ", rank);
@@ -98,8 +104,8 @@ absl::Status GlooTransfer::Post(Tag tag, std::byte* data) {
       payload_buffer_->recv(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
     }
   } catch (const std::exception& error) {
-    return WithPeer(absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", error.what())),
-                    peer_);
+    return WithPeer(
+        absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", GlooMessage(error))), peer_);
   }
   return absl::OkStatus();
 }
@@ -136,8 +142,8 @@ absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer& buffer, absl:
                                                    " within ", absl::FormatDuration(mesh_->wait_timeout()))),
           peer_);
     }
-    return WithPeer(absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", error.what())),
-                    peer_);
+    return WithPeer(
+        absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", GlooMessage(error))), peer_);
   }
 }
 

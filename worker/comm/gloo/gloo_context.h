@@ -5,7 +5,7 @@
 #include <gloo/transport/context.h>
 #include <gloo/transport/unbound_buffer.h>
 
-#include <array>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -26,6 +26,9 @@ struct GlooHeader {
 };
 
 class GlooTransfer;
+
+// What went wrong, without the place in Gloo's sources that its messages begin with.
+std::string GlooMessage(const std::exception& error);
 
 // The state that a communicator shares with its transfers.
 class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
