@@ -114,6 +114,9 @@ JobActions JobMachine::OnStepsFetched(uint64_t epoch, const absl::StatusOr<uint6
     if (Running()) NoteCommitted(recorded_step_, out);
     if (phase_ != Phase::kFinishing && phase_ != Phase::kClosing) StartNextCheckpoint(out);
     if (phase_ == Phase::kTraining && recorded_step_ == total_steps_) deadline_ = now + options_.finish_report_timeout;
+    if (Running()) backoff_.Reset();
+  } else if (Running()) {
+    retry_at_ = now + backoff_.Next();
   }
   if (phase_ == Phase::kFinishing) HistoryFetched(committed_step.status(), now, out);
   return out;
@@ -185,6 +188,7 @@ JobActions JobMachine::OnTick(absl::Time now) {
   if (now >= retry_at_) {
     retry_at_ = absl::InfiniteFuture();
     if (phase_ == Phase::kPersisting) out.push_back(PersistEpoch{job_});
+    if (Running()) Fetch(out);
     if (phase_ == Phase::kOpening) out.push_back(OpenShards{job_.epoch, restore_, recorded_step_});
   }
   if (now >= deadline_) {

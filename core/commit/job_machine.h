@@ -233,7 +233,8 @@ class JobMachine {
   bool cause_is_loss_ = false;
   std::string shards_wait_;
   Backoff backoff_;
-  // Of the phase: to ask again (persist, open), and to give up (adopt, connect, a finish report that doesn't come).
+  // Of the phase: to ask again (persist, open, fetch), and to give up (adopt, connect, a finish report that doesn't
+  // come).
   absl::Time retry_at_ = absl::InfiniteFuture();
   absl::Time deadline_ = absl::InfiniteFuture();
 

@@ -192,6 +192,7 @@ JobActions JobMachine::OnRankReady(uint64_t epoch, const WorkerRef& worker, absl
   cause_.clear();
   out.push_back(PersistJob{job_});
   out.push_back(Note{absl::StrCat("running from step ", committed_step_, " in epoch ", job_.epoch)});
+  if (recorded_step_ < committed_step_) Fetch(out);
   return out;
 }
 

@@ -142,6 +142,23 @@ TEST(JobMachineRestartTest, AFinishReportThatWasLostIsNotWaitedForForEver) {
   EXPECT_EQ(job.One<WriteCheckpoint>().step, 20u);
 }
 
+// The shards may come back after the workers.
+TEST(JobMachineRestartTest, AHistoryThatCannotBeReadYetIsAskedForAgain) {
+  TestJob job;
+  job.Take(job.machine.Restore(Stored(v1::JOB_STATE_RUNNING), 7, job.now));
+  for (uint32_t rank : {0, 1, 2, 3}) job.Take(job.machine.OnWorkerJoined(job.Worker(rank), Running(6, rank), job.now));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(job.One<FetchSteps>().from_step, 8u);
+    job.Take(job.machine.OnStepsFetched(6, absl::UnavailableError("not registered"), job.now));
+    EXPECT_TRUE(job.last.empty());
+    job.now = job.machine.NextTick();
+    job.Take(job.machine.OnTick(job.now));
+  }
+  job.Take(job.machine.OnStepsFetched(6, 9u, job.now));
+  EXPECT_EQ(job.machine.committed_step(), 9u);
+  EXPECT_EQ(job.machine.NextTick(), absl::InfiniteFuture());
+}
+
 TEST(JobMachineRestartTest, AWorkerThatComesBackWithoutItsRank) {
   TestJob job;
   job.Start();
