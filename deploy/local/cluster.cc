@@ -54,10 +54,8 @@ bool ReadReadyFile(const std::string& path, std::string* address, std::string* m
 
 LocalCluster::LocalCluster(Options options) : options_(std::move(options)) {
   members_.push_back({Member::Role::kCoordinator, "coordinator"});
-  for (int i = 0; i < options_.params; ++i)
-    members_.push_back({Member::Role::kParams, absl::StrCat("params-", i)});
-  for (int i = 0; i < options_.workers; ++i)
-    members_.push_back({Member::Role::kWorker, absl::StrCat("worker-", i)});
+  for (int i = 0; i < options_.params; ++i) members_.push_back({Member::Role::kParams, absl::StrCat("params-", i)});
+  for (int i = 0; i < options_.workers; ++i) members_.push_back({Member::Role::kWorker, absl::StrCat("worker-", i)});
 }
 
 LocalCluster::~LocalCluster() { Stop(); }
