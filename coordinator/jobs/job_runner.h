@@ -95,7 +95,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void SendSeal(uint64_t epoch, int shard);
   void SendDecide(uint64_t epoch, const EpochChange::SendDecide& decide);
   void ArmChangeTick();
-  void FetchFrom(size_t shard, int attempt, const job_action::FetchSteps& action);
+  void FetchFrom(size_t shard, const job_action::FetchSteps& action);
   void OnFetched(const job_action::FetchSteps& action, const absl::StatusOr<v1::GetStepsResponse>& fetched);
   void OnCheckpointWritten(uint64_t step, const absl::StatusOr<CheckpointTask::Written>& written);
   void ReleaseSnapshots(uint64_t step);
@@ -148,7 +148,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::string digest_;
   uint64_t digest_step_ = 0;
   std::string last_checkpoint_;
-  uint64_t last_checkpoint_step_ = 0;
   std::optional<absl::Time> ended_at_;
   std::string stall_;
   // For stalls: when a step was last known to be committed, and which.

@@ -11,13 +11,6 @@ namespace penstock {
 
 using namespace job_action;  // NOLINT: the actions are this file's vocabulary.
 
-namespace {
-
-constexpr int kFetchAttemptsMax = 10;
-constexpr absl::Duration kFetchPause = absl::Milliseconds(500);
-
-}  // namespace
-
 // --- The store. ---
 
 void JobRunner::Execute(const PersistEpoch& action) {
@@ -125,20 +118,14 @@ void JobRunner::Execute(const FetchSteps& action) {
   FetchSteps fetch = action;
   // A hole that an earlier try left is filled on the way.
   fetch.from_step = std::min(fetch.from_step, ledger_.contiguous_step() + 1);
-  FetchFrom(0, 1, fetch);
+  FetchFrom(0, fetch);
 }
 
-// From the first shard that answers: each one keeps the records of all steps. After a restart of the coordinator they
-// may still be on their way back, so all are asked again a few times.
-void JobRunner::FetchFrom(size_t shard, int attempt, const FetchSteps& action) {
-  auto reply = Posted([shard, attempt, action](JobRunner& runner, const absl::StatusOr<v1::GetStepsResponse>& fetched) {
+// From the first shard that answers: each one keeps the records of all steps.
+void JobRunner::FetchFrom(size_t shard, const FetchSteps& action) {
+  auto reply = Posted([shard, action](JobRunner& runner, const absl::StatusOr<v1::GetStepsResponse>& fetched) {
     if (!fetched.ok() && shard + 1 < runner.job_.shards.size()) {
-      runner.FetchFrom(shard + 1, attempt, action);
-    } else if (!fetched.ok() && IsTransient(fetched.status()) && attempt < kFetchAttemptsMax) {
-      runner.environment_->loop->PostAt(runner.Now() + kFetchPause, [weak = runner.weak_from_this(), attempt, action] {
-        const auto again = weak.lock();
-        if (again != nullptr && again->machine_.epoch() == action.epoch) again->FetchFrom(0, attempt + 1, action);
-      });
+      runner.FetchFrom(shard + 1, action);
     } else {
       runner.OnFetched(action, fetched);
     }

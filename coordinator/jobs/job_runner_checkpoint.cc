@@ -39,7 +39,6 @@ void JobRunner::OnCheckpointWritten(uint64_t step, const absl::StatusOr<Checkpoi
     return;
   }
   last_checkpoint_ = written->path;
-  last_checkpoint_step_ = step;
   if (step >= digest_step_) {
     digest_ = written->digest;
     digest_step_ = step;

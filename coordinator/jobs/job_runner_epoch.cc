@@ -92,7 +92,6 @@ void JobRunner::OnOpened(uint64_t epoch, const absl::StatusOr<OpenTask::Opened>&
     AddEvent(absl::StrCat("opened at step ", opened->step, " from ", opened->checkpoint));
   }
   last_checkpoint_ = opened->own ? opened->checkpoint : "";
-  last_checkpoint_step_ = opened->own ? opened->step : 0;
   Execute(CutHistory{opened->step});
   Handle(machine_.OnShardsOpened(epoch, opened->step, Now()));
 }

@@ -82,6 +82,9 @@ absl::Status FakeStore::PersistEpoch(const std::string& id, const std::string& c
 absl::Status FakeStore::WriteJob(const std::string& id, const PersistedJob& job, const v1::JobStatus& shown) {
   std::lock_guard lock(mutex_);
   PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, job.epoch));
+  if (stored->job.persisted.epoch != job.epoch) {
+    return absl::FailedPreconditionError(absl::StrCat("the store doesn't have epoch ", job.epoch, " of job ", id));
+  }
   stored->job.persisted = job;
   stored->job.shown = shown;
   return absl::OkStatus();

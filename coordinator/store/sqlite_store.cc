@@ -168,6 +168,13 @@ absl::Status SqliteStore::WriteJob(const std::string& id, const PersistedJob& jo
   SqliteTransaction transaction(writer_.get());
   PENSTOCK_RETURN_IF_ERROR(transaction.status());
   PENSTOCK_RETURN_IF_ERROR(CheckEpoch(id, job.epoch));
+  {
+    SqliteQuery query = writer_->Query("SELECT 1 FROM jobs WHERE id = ?1 AND epoch = ?2");
+    if (!query.Bind(1, id).Bind(2, job.epoch).Next()) {
+      PENSTOCK_RETURN_IF_ERROR(query.status());
+      return absl::FailedPreconditionError(absl::StrCat("the store doesn't have epoch ", job.epoch, " of job ", id));
+    }
+  }
   PENSTOCK_RETURN_IF_ERROR(UpdateJob(id, job, &shown));
   return transaction.Commit();
 }

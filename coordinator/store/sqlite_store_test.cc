@@ -17,7 +17,7 @@ namespace {
 class SqliteStoreTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string folder = testing::TempDir() + "/storeXXXXXX";
+    std::string folder = testing::TempDir() + "storeXXXXXX";
     ASSERT_NE(mkdtemp(folder.data()), nullptr);
     folder_ = folder;
     path_ = folder_ + "/store";

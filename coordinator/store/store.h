@@ -73,7 +73,7 @@ class Store {
   // as written by this very `coordinator` before (an earlier try whose answer was lost). FAILED_PRECONDITION otherwise.
   virtual absl::Status PersistEpoch(const std::string& id, const std::string& coordinator, const PersistedJob& job,
                                     absl::Time now) = 0;
-  // Writes the job, and how it is shown. FAILED_PRECONDITION when the store has a newer epoch.
+  // Writes the job, and how it is shown, if the store's epoch is job.epoch. FAILED_PRECONDITION otherwise.
   virtual absl::Status WriteJob(const std::string& id, const PersistedJob& job, const v1::JobStatus& shown) = 0;
   // How it is shown, alone; not worth a loss of power.
   virtual absl::Status WriteShown(const std::string& id, const v1::JobStatus& shown) = 0;
