@@ -56,6 +56,7 @@ JobMachine::Options Scheduler::MachineOptions(const v1::JobSpec& spec) const {
 
 absl::Status Scheduler::Recover() {
   PENSTOCK_ASSIGN_OR_RETURN(std::vector<StoredJob> jobs, environment_.store->LoadJobs());
+  restarted_ = !jobs.empty();
   for (StoredJob& job : jobs) {
     if (!MeshOf(job.spec).ok()) {
       return absl::DataLossError(absl::StrCat("the store's job ", job.id, " has a mesh that makes no sense"));
@@ -193,9 +194,9 @@ void Scheduler::DoSubmit(StoredJob job, Done done) {
     return;
   }
   if (const absl::Status capacity = CheckCapacity(job.spec); !capacity.ok()) {
-    // Right after a start they may be on their way back.
-    const absl::Time wait_until = started_at_ + options_.lease + options_.return_grace;
-    if (Now() >= wait_until || waiting_submissions_.size() >= kLiveJobsMax) {
+    // Right after a restart they may be on their way back.
+    const absl::Time wait_until = started_at_ + kReturnTimeMax;
+    if (!restarted_ || Now() >= wait_until || waiting_submissions_.size() >= kLiveJobsMax) {
       done(capacity);
       return;
     }

@@ -31,6 +31,8 @@ namespace penstock {
 inline constexpr size_t kLiveJobsMax = 1000;
 // Ended jobs that are kept, in the store, too; the oldest go first.
 inline constexpr size_t kEndedJobsMax = 1000;
+// After a restart a submission that wants more than is registered waits so long for members on their way back.
+inline constexpr absl::Duration kReturnTimeMax = absl::Seconds(5);
 // A job that another coordinator seemed to have is read from the store again after this.
 inline constexpr absl::Duration kReadAgainPause = absl::Seconds(1);
 // A worker that runs what nobody wants is told to stop that often.
@@ -147,6 +149,8 @@ class Scheduler final : public Cluster, public MembershipListener {
   MemberStreams* const streams_;
   SchedulerView* const view_;
   const absl::Time started_at_;
+  // The store wasn't empty: members of the last coordinator's may be on their way.
+  bool restarted_ = false;
 
   LeaseTable leases_;
   absl::Time lease_tick_at_ = absl::InfiniteFuture();
