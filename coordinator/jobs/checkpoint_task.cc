@@ -133,7 +133,7 @@ absl::StatusOr<CheckpointTask::Written> CheckpointTask::Finish(
   written.digest = manifest.digest;
   PENSTOCK_ASSIGN_OR_RETURN(written.path, FinishCheckpoint(blobs, partial, std::move(manifest)));
   // The new one is complete: that an old one can't be deleted is no failure of it.
-  const absl::Status status = ApplyRetention(blobs, Folder(), options_.spec.checkpoint().keep());
+  const absl::Status status = ApplyRetention(blobs, Folder(), options_.spec.checkpoint().keep(), options_.step);
   if (!status.ok()) LogWarning("job {}: old checkpoints can't be deleted: {}", options_.job_id, status);
   return written;
 }

@@ -72,12 +72,12 @@ absl::StatusOr<CheckpointInfo> FindNewestCheckpoint(Blobs& blobs, const std::str
   return absl::NotFoundError(absl::StrCat(folder, ": has no usable checkpoint", unusable));
 }
 
-absl::Status ApplyRetention(Blobs& blobs, const std::string& folder, uint32_t keep) {
+absl::Status ApplyRetention(Blobs& blobs, const std::string& folder, uint32_t keep, uint64_t newest_step) {
   if (keep == 0) return absl::OkStatus();
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> list, ListCheckpoints(blobs, folder));
   uint32_t good = 0;
   for (const CheckpointInfo& info : list) {
-    if (!info.status.ok() || ++good <= keep) continue;
+    if (!info.status.ok() || info.step > newest_step || ++good <= keep) continue;
     // Renamed first: should the deletion be cut short, half a checkpoint isn't taken for a damaged one.
     const std::string deleted = absl::StrCat(info.path, std::string(kDeletedSuffix));
     PENSTOCK_RETURN_IF_ERROR(blobs.RemoveTree(deleted));

@@ -38,9 +38,10 @@ absl::StatusOr<std::vector<CheckpointInfo>> ListCheckpoints(Blobs& blobs, const 
 // wrong with those that are there.
 absl::StatusOr<CheckpointInfo> FindNewestCheckpoint(Blobs& blobs, const std::string& folder);
 
-// Deletes the oldest complete checkpoints beyond the `keep` newest (0 keeps all). Call it once a new one is complete.
-// Unusable ones don't count and stay for somebody to look at.
-absl::Status ApplyRetention(Blobs& blobs, const std::string& folder, uint32_t keep);
+// Deletes the oldest complete checkpoints beyond the `keep` newest (0 keeps all). Call it once the one of `newest_step` is
+// complete: later steps are an earlier run's, which began anew or went back; they don't count and stay. Unusable ones
+// don't count either and stay for somebody to look at.
+absl::Status ApplyRetention(Blobs& blobs, const std::string& folder, uint32_t keep, uint64_t newest_step);
 
 }  // namespace penstock
 

@@ -81,14 +81,24 @@ TEST_F(CatalogTest, AFolderUnderAnotherStepsNameIsNotUsed) {
 TEST_F(CatalogTest, RetentionDeletesTheOldestCompleteOnes) {
   for (uint64_t step = 1; step <= 5; ++step) Save(step);
   CutManifest(4);
-  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 0).ok());
+  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 0, 5).ok());
   EXPECT_THAT(Steps(), ElementsAre(5, 4, 3, 2, 1));
   // The damaged one counts for nothing and stays.
-  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 2).ok());
+  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 2, 5).ok());
   EXPECT_THAT(Steps(), ElementsAre(5, 4, 3));
-  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 9).ok());
+  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 9, 5).ok());
   EXPECT_THAT(Steps(), ElementsAre(5, 4, 3));
   EXPECT_EQ(blobs_.List(kFolder)->size(), 3u);
+}
+
+TEST_F(CatalogTest, ARunThatBeganAnewKeepsWhatItWroteAndWhatTheEarlierRunLeft) {
+  for (uint64_t step : {200, 300, 400}) Save(step);
+  Save(10);
+  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 1, 10).ok());
+  EXPECT_THAT(Steps(), ElementsAre(400, 300, 200, 10));
+  Save(20);
+  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 1, 20).ok());
+  EXPECT_THAT(Steps(), ElementsAre(400, 300, 200, 20));
 }
 
 TEST_F(CatalogTest, ADeletionThatWasCutShortIsFinished) {
@@ -96,7 +106,7 @@ TEST_F(CatalogTest, ADeletionThatWasCutShortIsFinished) {
   ASSERT_TRUE(blobs_.Rename("/checkpoints/small/step-00000001", "/checkpoints/small/step-00000001.deleted").ok());
   Save(2);
   EXPECT_THAT(Steps(), ElementsAre(2));
-  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 3).ok());
+  ASSERT_TRUE(ApplyRetention(blobs_, kFolder, 3, 2).ok());
   EXPECT_EQ(blobs_.List(kFolder)->size(), 1u);
 }
 

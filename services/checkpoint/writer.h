@@ -3,7 +3,7 @@
 //   coordinator: PrepareCheckpoint(blobs, "DIR/JOB", step, table)      makes DIR/JOB/step-00000100.partial
 //   each shard:  CheckpointWriter::Open(blobs, partial, table), WriteRange(class, begin, span)..., Sync()
 //   coordinator: FinishCheckpoint(blobs, partial, manifest)            manifest.json, then the rename
-//                ApplyRetention(blobs, "DIR/JOB", keep)                (catalog.h)
+//                ApplyRetention(blobs, "DIR/JOB", keep, step)          (catalog.h)
 //
 // Until the rename the folder is nobody's checkpoint, so whatever fails in between (RESOURCE_EXHAUSTED: the disk is
 // full) leaves the earlier ones as they were. AbandonCheckpoint takes the folder away; one that a dead run left behind

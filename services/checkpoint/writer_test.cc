@@ -161,7 +161,7 @@ TEST(WriterTest, OnARealDisk) {
   for (uint64_t step = 1; step <= 3; ++step) {
     const auto path = SaveSmallCheckpoint(disk, folder, step, SmallState(step));
     ASSERT_TRUE(path.ok()) << path.status();
-    ASSERT_TRUE(ApplyRetention(disk, folder, 2).ok());
+    ASSERT_TRUE(ApplyRetention(disk, folder, 2, step).ok());
   }
   EXPECT_EQ(Names(disk, folder), (std::vector<std::string>{"step-00000002", "step-00000003"}));
   const auto newest = FindNewestCheckpoint(disk, folder);
