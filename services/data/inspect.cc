@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/plan/job_facts.h"
+#include "core/plan/job_rules.h"
 #include "services/data/corpus.h"
 
 namespace penstock {
@@ -33,6 +34,16 @@ absl::Status Scan(const Corpus& corpus, CorpusFacts* facts) {
   return absl::OkStatus();
 }
 
+// Whether validation is as the defaults have it: then nobody has asked for it, and a corpus that is too short for it is
+// trained on without.
+bool IsDefaultValidation(const v1::JobSpec& spec) {
+  v1::JobSpec plain;
+  FillDefaults(&plain);
+  return spec.data().validation_ratio() == plain.data().validation_ratio() &&
+         spec.training().validate_every_steps() == plain.training().validate_every_steps() &&
+         spec.training().validation_samples() == plain.training().validation_samples();
+}
+
 void CheckLengths(const v1::JobSpec& spec, CorpusInspection* inspection) {
   const CorpusFacts& facts = inspection->facts;
   const uint32_t seq_length = spec.model().seq_length();
@@ -46,7 +57,7 @@ void CheckLengths(const v1::JobSpec& spec, CorpusInspection* inspection) {
   }
   if (spec.training().validate_every_steps() == 0) return;
   const auto windows = static_cast<uint64_t>(facts.split.validation_windows);
-  if (ValidationSamples(spec, windows) > 0) return;
+  if (ValidationSamples(spec, windows) > 0 || IsDefaultValidation(spec)) return;
   const uint64_t tokens_wanted = uint64_t{spec.training().global_batch_size()} * seq_length + 1;
   Add(inspection, "data.validation_ratio",
       absl::StrFormat("holds out %d of the %d tokens of %s: %d samples, less than one global batch of %d; use at least "

@@ -1,5 +1,6 @@
 #include "services/data/inspect.h"
 
+#include "core/plan/job_rules.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -84,6 +85,18 @@ TEST_F(InspectTest, TailTooShortToValidateOn) {
   // What it says would be right, is.
   spec_.mutable_data()->set_validation_ratio(0.132);
   EXPECT_TRUE(InspectCorpus(spec_).violations.empty());
+}
+
+TEST_F(InspectTest, ATailTooShortForTheDefaultsIsNoFault) {
+  Write(std::string(500, 'a'));
+  v1::JobSpec plain;
+  FillDefaults(&plain);
+  spec_.mutable_data()->set_validation_ratio(plain.data().validation_ratio());
+  spec_.mutable_training()->set_validate_every_steps(plain.training().validate_every_steps());
+  spec_.mutable_training()->set_validation_samples(plain.training().validation_samples());
+  EXPECT_TRUE(InspectCorpus(spec_).violations.empty());
+  spec_.mutable_training()->set_validation_samples(8);
+  EXPECT_FALSE(InspectCorpus(spec_).violations.empty());
 }
 
 TEST_F(InspectTest, VocabularySmallerThanAByteThatOccurs) {
