@@ -1,12 +1,13 @@
 #include "services/data/inspect.h"
 
-#include "core/plan/job_rules.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+
+#include "core/plan/job_rules.h"
 
 namespace penstock {
 namespace {
