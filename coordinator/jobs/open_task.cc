@@ -77,7 +77,8 @@ void OpenTask::AddFolder(Candidates* found) const {
   for (const CheckpointInfo& info : *listed) {
     const bool known = std::any_of(found->list.begin(), found->list.end(),
                                    [&info](const Candidate& candidate) { return candidate.path == info.path; });
-    if (known) continue;
+    // What lies there of later steps is this very job's, of a history that was cut.
+    if (known || (options_.restore && info.step > options_.step_max)) continue;
     if (!info.status.ok()) {
       found->notes.push_back(absl::StrCat("the checkpoint ", info.path, " is left out: ", info.status.ToString()));
     } else if (info.step >= options_.spec.training().steps()) {

@@ -33,7 +33,7 @@ class OpenTask : public std::enable_shared_from_this<OpenTask> {
     uint64_t epoch = 0;
     // Not for the first time: the job's own checkpoints come first.
     bool restore = false;
-    // Own checkpoints of later steps aren't used: the records of the steps behind them are gone.
+    // For a restore: checkpoints of later steps aren't used, for the records of the steps behind them are gone.
     uint64_t step_max = 0;
     // In shard order.
     std::vector<std::string> shards;

@@ -198,6 +198,30 @@ TEST_F(SchedulerRestartTest, AJobThatDoesNotFitIntoTheShardsFails) {
   ExpectContains(rig_.Job(id).message(), "1 GB is left");
 }
 
+TEST_F(SchedulerRestartTest, ACheckpointBeyondTheHistoryIsNotUsed) {
+  const std::string id = MustSubmit(SpecWithCheckpoints(20, 4));
+  rig_.Train(id, 10);
+  // The store has lost its last writes, and the shards, which had the records, their memory.
+  ASSERT_TRUE(rig_.store.CutSteps(id, 1, 3).ok());
+  rig_.shards.Wipe("params-0");
+  rig_.shards.Wipe("params-1");
+  rig_.Restart();
+  ReconnectAll();
+  v1::MemberReport report;
+  report.set_job_id(id);
+  report.set_epoch(1);
+  report.mutable_failed()->set_code(5);
+  report.mutable_failed()->set_message("the job isn't open on this shard");
+  rig_.Report("worker-0", report);
+  rig_.Pass(absl::Seconds(5));
+  ExpectState(id, v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(rig_.Job(id).step(), 0u) << rig_.Events(id);
+  rig_.Train(id, 20);
+  rig_.FinishJob(id);
+  ExpectWholeHistory(id, 1, 20);
+  EXPECT_EQ(rig_.Job(id).samples_consumed(), 160u);
+}
+
 // --- Resuming. ---
 
 TEST_F(SchedulerRestartTest, AJobResumesFromTheNewestGoodCheckpoint) {
