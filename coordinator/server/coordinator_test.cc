@@ -33,7 +33,7 @@ class FakeProcess {
     options.coordinator_address = coordinator;
     options.info.set_role(role);
     options.info.set_id(id);
-    options.info.set_address(absl::StrCat("127.0.0.1:", 1));
+    options.info.set_address("127.0.0.1:1");
     options.reconnect_delay_max = absl::Milliseconds(100);
     options.running = [this] {
       std::lock_guard lock(mutex_);
@@ -122,7 +122,6 @@ class CoordinatorTest : public testing::Test {
     for (int i = 0; i < workers; ++i) AddProcess(v1::MEMBER_ROLE_WORKER, absl::StrCat("worker-", i));
     for (int i = 0; i < shards; ++i) AddProcess(v1::MEMBER_ROLE_SHARD, absl::StrCat("params-", i));
     for (const auto& process : processes_) ASSERT_TRUE(process->WaitConnected());
-    // Connected means that the coordinator has said welcome, so it counts them already.
   }
   void AddProcess(v1::MemberRole role, const std::string& id) {
     processes_.push_back(std::make_unique<FakeProcess>(coordinator_->address(), role, id));
