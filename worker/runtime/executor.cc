@@ -75,7 +75,8 @@ absl::Status StageExecutor::Begin(const std::vector<Instruction>& list, const Ru
 }
 
 absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunOptions& options) {
-  PENSTOCK_RETURN_IF_ERROR(Begin(list, options));
+  const std::string where = absl::StrCat(options.validation ? "validation of step " : "step ", options.step);
+  PENSTOCK_RETURN_IF_ERROR(Annotate(Begin(list, options), absl::StrCat(where, ", before the first instruction")));
   for (size_t index = 0; index < list.size(); ++index) {
     const Instruction& instruction = list[index];
     PENSTOCK_RETURN_IF_ERROR(env_.abort->status());
@@ -83,8 +84,7 @@ absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunO
                        env_.comm->counters().collectives);
     const absl::Time begin = Clock::Real()->Monotonic();
     if (absl::Status status = Execute(instruction, options); !status.ok()) {
-      return Annotate(status, absl::StrCat(options.validation ? "validation of step " : "step ", options.step, ", ",
-                                           instruction.ToString()));
+      return Annotate(status, absl::StrCat(where, ", ", instruction.ToString()));
     }
     if (env_.timeline != nullptr) {
       env_.timeline->Record({.epoch = plan_.assignment.epoch(),
@@ -96,8 +96,9 @@ absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunO
     }
   }
   RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
-  PENSTOCK_RETURN_IF_ERROR(activations_out_.Flush());
-  return gradients_out_.Flush();
+  absl::Status sent = activations_out_.Flush();
+  sent.Update(gradients_out_.Flush());
+  return Annotate(sent, absl::StrCat(where, ", waiting for the last sends"));
 }
 
 absl::Status StageExecutor::Execute(const Instruction& instruction, const RunOptions& options) {
