@@ -96,9 +96,9 @@ absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunO
     }
   }
   RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
-  absl::Status sent = activations_out_.Flush();
-  sent.Update(gradients_out_.Flush());
-  return Annotate(sent, absl::StrCat(where, ", waiting for the last sends"));
+  const std::string sending = absl::StrCat(where, ", waiting for the last sends");
+  PENSTOCK_RETURN_IF_ERROR(Annotate(activations_out_.Flush(), sending));
+  return Annotate(gradients_out_.Flush(), sending);
 }
 
 absl::Status StageExecutor::Execute(const Instruction& instruction, const RunOptions& options) {
