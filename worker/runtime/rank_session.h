@@ -1,7 +1,7 @@
 // Private to RankRunner: what a rank holds between its assignment and its end.
 //
 // Members are destroyed in reverse order, which matters: the connections are closed before the memory that messages on
-// their way refer to is freed.
+// their way refer to is freed. Whatever is declared after `comm` owns none.
 #ifndef PENSTOCK_WORKER_RUNTIME_RANK_SESSION_H_
 #define PENSTOCK_WORKER_RUNTIME_RANK_SESSION_H_
 
@@ -42,12 +42,13 @@ struct RankRunner::Session {
   std::unique_ptr<StageModel> model;
 
   std::unique_ptr<StateClient> client;
+  // Before the connections: it owns what it sends and receives.
+  std::optional<LossReport> losses;
   std::unique_ptr<Communicator> comm;
   Communicator::Counters comm_seen;
 
   std::optional<StageExecutor> executor;
   std::optional<StateExchange> exchange;
-  std::optional<LossReport> losses;
   std::optional<CommitDriver> driver;  // the leader's
 
   std::vector<std::unique_ptr<AbortScope::Hook>> hooks;

@@ -130,6 +130,15 @@ void FakeNetwork::CloseLocked(int rank) {
   closed_[rank] = true;
   for (auto& [key, lane] : lanes_) {
     const auto [from, to, tag] = key;
+    // The latest message that can come: memory that the rank freed before its communicator shows here.
+    if (to == rank) {
+      for (const std::shared_ptr<Message>& message : lane.receives) {
+        std::memset(message->target.data(), 0xdb, message->target.size());
+      }
+    }
+  }
+  for (auto& [key, lane] : lanes_) {
+    const auto [from, to, tag] = key;
     if (from != rank && to != rank) continue;
     for (Queue* queue : {&lane.sends, &lane.receives}) {
       for (const std::shared_ptr<Message>& message : *queue) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <exception>
 #include <system_error>
 
@@ -42,6 +43,8 @@ absl::Status CheckLocalHost(const std::string& host) {
 
 absl::StatusOr<std::shared_ptr<GlooDevice>> GlooDevice::Create(const std::string& host) {
   PENSTOCK_RETURN_IF_ERROR(CheckLocalHost(host));
+  // Gloo writes to sockets that a peer may have closed, and doesn't ask for an error in place of the signal.
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     gloo::transport::tcp::attr attr;
     attr.hostname = host;

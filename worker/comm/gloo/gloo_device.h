@@ -17,7 +17,7 @@ namespace penstock {
 class GlooDevice {
  public:
   // `host` is this machine's name or address as its peers reach it. INVALID_ARGUMENT when it isn't one of this
-  // machine's.
+  // machine's. From then on the process ignores SIGPIPE.
   static absl::StatusOr<std::shared_ptr<GlooDevice>> Create(const std::string& host);
 
   const std::shared_ptr<gloo::transport::Device>& device() const { return device_; }
