@@ -97,7 +97,7 @@ JobActions JobMachine::OnShardsOpened(uint64_t epoch, const absl::StatusOr<uint6
     return out;
   }
   need_open_ = false;
-  if (*start_step > recorded_step_) {
+  if (*start_step > recorded_step_ || *start_step < job_.base_step) {
     job_.base_step = *start_step;
     out.push_back(PersistJob{job_});
   }

@@ -490,5 +490,20 @@ TEST(JobMachineTest, ARestoreGoesNoFurtherThanTheHistory) {
   EXPECT_EQ(job.One<OpenShards>().step_max, 12u);
 }
 
+TEST(JobMachineTest, AnOlderCheckpointMovesTheBeginningOfTheHistoryBack) {
+  TestJob job;
+  job.Offer(0, 4);
+  job.Persisted();
+  job.Opened(10);  // resumed from another run's checkpoint
+  job.EpochReady(10);
+  job.AllReady();
+  job.Take(job.machine.OnShardLost("params-0 was lost", job.now));
+  job.Persisted();
+  job.Take(job.machine.OnRestoreNeeded(2, "params-0 lost it", job.now));
+  job.Persisted();
+  job.Opened(5);  // the newer one is damaged
+  EXPECT_EQ(job.One<PersistJob>().job.base_step, 5u);
+}
+
 }  // namespace
 }  // namespace penstock

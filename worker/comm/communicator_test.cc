@@ -198,9 +198,9 @@ TEST_P(CommunicatorTest, ABarrierHoldsUntilTheLastOneComes) {
 }
 
 TEST_P(CommunicatorTest, AMessageOfAnotherSizeIsAnError) {
-  auto comms = Connect(2);
   std::vector<float> long_message(1000, 1.0f);
   std::vector<float> guarded(600, 5.0f);
+  auto comms = Connect(2);
   RunRanks(2, [&](int rank) {
     if (rank == 0) {
       // The receiver finds out; the sender may wait until it is aborted.
@@ -220,8 +220,8 @@ TEST_P(CommunicatorTest, AMessageOfAnotherSizeIsAnError) {
 
 TEST_P(CommunicatorTest, AbortEndsWaitsOfReceivesAndSendsAtOnce) {
   for (const bool send : {false, true}) {
-    auto comms = Connect(2);
     std::vector<float> buffer(1 << 20, 1.0f);
+    auto comms = Connect(2);
     absl::Notification posted;
     absl::Status status;
     std::thread waiter([&] {
@@ -244,9 +244,8 @@ TEST_P(CommunicatorTest, AbortEndsWaitsOfReceivesAndSendsAtOnce) {
 }
 
 TEST_P(CommunicatorTest, AbortEndsACollective) {
-  auto comms = Connect(3);
   std::vector<std::vector<float>> data(3, std::vector<float>(400'000, 1.0f));
-  std::thread aborter;
+  auto comms = Connect(3);
   RunRanks(3, [&](int rank) {
     if (rank == 2) {  // never comes
       comms[0]->Abort(absl::AbortedError("gone"));
@@ -258,9 +257,9 @@ TEST_P(CommunicatorTest, AbortEndsACollective) {
 }
 
 TEST_P(CommunicatorTest, ALostPeerIsNamed) {
-  auto comms = Connect(3);
-  std::vector<float> from_lost(100), from_living(100, 0.0f);
+  std::vector<float> from_lost(100);
   const std::vector<float> message(100, 3.0f);
+  auto comms = Connect(3);
   RunRanks(3, [&](int rank) {
     if (rank == 2) {
       comms[2].reset();
@@ -280,8 +279,8 @@ TEST_P(CommunicatorTest, ALostPeerIsNamed) {
 }
 
 TEST_P(CommunicatorTest, ASilentPeerIsNamedAfterTheDeadline) {
-  auto comms = Connect(2, absl::Milliseconds(80));
   std::vector<float> buffer(10);
+  auto comms = Connect(2, absl::Milliseconds(80));
   const absl::Status status = comms[0]->Recv(1, 1, AsWritableBytes(absl::MakeSpan(buffer)));
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
   EXPECT_EQ(PeerOf(status), 1);
