@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/commit/job_state.h"
 #include "core/mesh/mesh.h"
 #include "core/plan/job_facts.h"
 #include "services/base/log.h"
@@ -15,12 +16,8 @@ namespace {
 
 constexpr size_t kHistoryPage = 4096;
 
-bool HasEnded(v1::JobState state) {
-  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED || state == v1::JOB_STATE_CANCELLED;
-}
-
 // Ended, and cleaned up.
-bool IsOver(const StoredJob& job) { return HasEnded(job.persisted.state) && !job.persisted.shards_open; }
+bool IsOver(const StoredJob& job) { return IsEnded(job.persisted.state) && !job.persisted.shards_open; }
 
 absl::StatusOr<std::vector<v1::StepRecord>> ReadHistory(Store& store, const std::string& id) {
   std::vector<v1::StepRecord> history;
@@ -263,7 +260,7 @@ void Scheduler::Cancel(const std::string& id, Done done) {
 void Scheduler::Show(const v1::JobStatus& status) {
   shown_[status.id()] = status;
   view_->ShowJob(status);
-  if (!HasEnded(status.state())) return;
+  if (!IsEnded(status.state())) return;
   const auto [begin, end] = waiting_for_end_.equal_range(status.id());
   for (auto waiting = begin; waiting != end; ++waiting) waiting->second(status);
   waiting_for_end_.erase(begin, end);

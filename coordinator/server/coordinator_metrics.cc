@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "coordinator/server/status_board.h"
+#include "core/commit/job_state.h"
 
 namespace penstock {
 namespace {
@@ -50,7 +51,7 @@ void CoordinatorMetrics::UpdateJob(const v1::JobStatus& status) {
   seen.name = status.name();
   seen.state = status.state();
   if (before != status.state()) CountStates();
-  const bool ended = JobHasEnded(status.state());
+  const bool ended = IsEnded(status.state());
   // A job that had ended when this process began has nothing to follow.
   if (is_new && ended) return;
   if (is_new) std::erase(ended_, status.name());
@@ -65,7 +66,7 @@ void CoordinatorMetrics::UpdateJob(const v1::JobStatus& status) {
   Counter& recoveries = recoveries_.With({status.name()});
   if (status.recoveries() > seen.recoveries) recoveries.Increment(status.recoveries() - seen.recoveries);
   seen.recoveries = status.recoveries();
-  if (!ended || JobHasEnded(before)) return;
+  if (!ended || IsEnded(before)) return;
   std::erase(ended_, status.name());
   ended_.push_back(status.name());
   if (ended_.size() > kEndedJobSeriesMax) {

@@ -7,10 +7,6 @@
 
 namespace penstock {
 
-bool JobHasEnded(v1::JobState state) {
-  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED || state == v1::JOB_STATE_CANCELLED;
-}
-
 void StatusBoard::Show(const v1::JobStatus& status) {
   const SharedStatus shared = std::make_shared<const v1::JobStatus>(status);
   std::lock_guard watch_lock(watch_mutex_);

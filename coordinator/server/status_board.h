@@ -20,9 +20,6 @@ namespace penstock {
 
 using SharedStatus = std::shared_ptr<const v1::JobStatus>;
 
-// Whether a job in this state changes no more.
-bool JobHasEnded(v1::JobState state);
-
 class StatusBoard {
  public:
   // A job that is shown for the first time is the newest one.

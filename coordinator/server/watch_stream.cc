@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/commit/job_state.h"
 #include "services/rpc/status.h"
 
 namespace penstock {
@@ -62,7 +63,7 @@ class WatchStreams::Stream final : public grpc::ServerWriteReactor<v1::JobStatus
   // Begins the next write, or finishes. gRPC's calls are made without the lock.
   void Advance(std::unique_lock<std::mutex>& lock) {
     if (writing_ || finished_) return;
-    const bool is_last = newest_ != nullptr && JobHasEnded(newest_->state());
+    const bool is_last = newest_ != nullptr && IsEnded(newest_->state());
     if (end_.has_value() || (newest_ == nullptr && last_sent_)) {
       finished_ = true;
       const absl::Status status = end_.value_or(absl::OkStatus());

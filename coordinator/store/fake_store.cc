@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/commit/job_state.h"
 
 namespace penstock {
 namespace {
@@ -70,7 +71,7 @@ absl::Status FakeStore::PersistEpoch(const std::string& id, const std::string& c
   std::lock_guard lock(mutex_);
   PENSTOCK_ASSIGN_OR_RETURN(Job * stored, ForWrite(id, kAnyEpoch));
   const uint64_t held = stored->job.persisted.epoch;
-  const bool live = stored->job.persisted.state < v1::JOB_STATE_SUCCEEDED;
+  const bool live = !IsEnded(stored->job.persisted.state);
   if (!live || (held + 1 != job.epoch && !(held == job.epoch && stored->epoch_writer == coordinator))) {
     return absl::FailedPreconditionError(absl::StrCat("the store's epoch of job ", id, " is ", held));
   }

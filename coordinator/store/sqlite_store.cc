@@ -8,6 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "coordinator/store/sqlite_schema.h"
 #include "core/base/status_macros.h"
+#include "core/commit/job_state.h"
 
 namespace penstock {
 
@@ -144,7 +145,7 @@ absl::Status SqliteStore::PersistEpoch(const std::string& id, const std::string&
     }
     held = query.Integer(0);
     holder = query.Text(1);
-    if (query.Integer(2) >= v1::JOB_STATE_SUCCEEDED) {
+    if (IsEnded(static_cast<v1::JobState>(query.Integer(2)))) {
       return absl::FailedPreconditionError(absl::StrCat("job ", id, " has ended"));
     }
   }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/commit/job_state.h"
 #include "core/plan/job_facts.h"
 
 namespace penstock {
@@ -21,8 +22,7 @@ JobMachine::JobMachine(Options options)
 }
 
 bool JobMachine::live() const {
-  return job_.state != v1::JOB_STATE_SUCCEEDED && job_.state != v1::JOB_STATE_FAILED &&
-         job_.state != v1::JOB_STATE_CANCELLED;
+  return !IsEnded(job_.state);
 }
 
 void JobMachine::Enter(Phase phase) {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/commit/job_state.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/deadline.h"
 
@@ -139,9 +140,7 @@ absl::StatusOr<v1::JobStatus> CoordinatorClient::WatchJob(const std::string& job
       on_status(status);
     }
     const grpc::Status end = reader->Finish();
-    const bool ended = last.state() == v1::JOB_STATE_SUCCEEDED || last.state() == v1::JOB_STATE_FAILED ||
-                       last.state() == v1::JOB_STATE_CANCELLED;
-    if (ended) return last;
+    if (IsEnded(last.state())) return last;
     const bool away = end.ok() || end.error_code() == grpc::StatusCode::UNAVAILABLE;
     // Nothing was ever seen: the user wants to know at once.
     if (!away || last.id().empty()) return Explain(end, address_);

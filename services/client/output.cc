@@ -38,10 +38,6 @@ std::string JobStateName(v1::JobState state) {
   return std::string(absl::StripPrefix(v1::JobState_Name(state), "JOB_STATE_"));
 }
 
-bool IsEnded(v1::JobState state) {
-  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED || state == v1::JOB_STATE_CANCELLED;
-}
-
 Json JobJson(const v1::JobStatus& job) {
   return {{"name", job.name()},
           {"id", job.id()},

@@ -18,7 +18,6 @@ using Json = nlohmann::ordered_json;
 
 // "RUNNING", without the enum's prefix.
 std::string JobStateName(v1::JobState state);
-bool IsEnded(v1::JobState state);
 
 Json JobJson(const v1::JobStatus& job);
 Json StepJson(const v1::StepRecord& record);
