@@ -1,0 +1,19 @@
+// AdamW on device memory; bit for bit what core/optimizer/adamw.h computes.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_ADAMW_H_
+#define PENSTOCK_WORKER_OPS_CUDA_KERNELS_ADAMW_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "worker/ops/cuda/kernels/adamw_element.h"
+
+namespace penstock::cuda {
+
+// gradient, weights, exp_avg, exp_avg_sq (count), of the same address modulo 16 bytes for the best speed.
+cudaError_t AdamWUpdate(const AdamWConstants& constants, const float* gradient, float* weights, float* exp_avg,
+                        float* exp_avg_sq, int64_t count, cudaStream_t stream);
+
+}  // namespace penstock::cuda
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_KERNELS_ADAMW_H_
