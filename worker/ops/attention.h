@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "core/base/data_type.h"
 #include "worker/ops/context.h"
 
 namespace penstock {
@@ -17,15 +18,16 @@ struct AttentionShape {
   int64_t seq_length = 0;
   int64_t heads = 0;
   int64_t head_dim = 0;
+  DataType type = DataType::kFloat32;
 };
 
 class CausalAttention : public Operation {
  public:
   // qkv (batch, seq, heads, 3, dim); writes out (batch, seq, heads, dim) and log_sum_exp (batch, heads, seq).
-  virtual absl::Status Forward(const OpContext& context, const float* qkv, float* out, float* log_sum_exp) const = 0;
+  virtual absl::Status Forward(const OpContext& context, const void* qkv, void* out, float* log_sum_exp) const = 0;
   // dout (batch, seq, heads, dim); writes dqkv (batch, seq, heads, 3, dim).
-  virtual absl::Status Backward(const OpContext& context, const float* qkv, const float* out, const float* log_sum_exp,
-                                const float* dout, float* dqkv) const = 0;
+  virtual absl::Status Backward(const OpContext& context, const void* qkv, const void* out, const float* log_sum_exp,
+                                const void* dout, void* dqkv) const = 0;
 };
 
 }  // namespace penstock

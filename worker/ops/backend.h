@@ -43,12 +43,13 @@ class Backend {
   virtual absl::Status Zero(const OpContext& context, void* to, int64_t bytes) = 0;
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
 
-  // INVALID_ARGUMENT for shapes that aren't positive.
+  // INVALID_ARGUMENT for shapes that aren't positive; UNIMPLEMENTED for a type that the device doesn't compute in.
   virtual absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) = 0;
-  virtual absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements) = 0;
-  virtual absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements, DataType type = DataType::kFloat32) = 0;
+  virtual absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements,
+                                                                         DataType type = DataType::kFloat32) = 0;
   virtual absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) = 0;
 };

@@ -2,8 +2,10 @@
 //
 // An operation is created once for its shapes, before the first step (that is when oneDNN primitives are built or
 // cuBLASLt algorithms chosen), tells how much workspace it needs, and then runs any number of times without
-// allocating. All tensor pointers are memory of the backend's device, row-major and packed, float32 unless the name
-// says otherwise. Outputs don't overlap inputs unless a function says that they may.
+// allocating. All tensor pointers are memory of the backend's device, row-major and packed. `void` ones are of the
+// operation's type (`type` in its shape: weights, activations and their gradients), `float` ones fp32 in any case
+// (parameters' gradients and statistics, which are sums). bf16 is rounded to nearest even; sums and the inside of an
+// operation are fp32. Outputs don't overlap inputs unless a function says that they may.
 #ifndef PENSTOCK_WORKER_OPS_CONTEXT_H_
 #define PENSTOCK_WORKER_OPS_CONTEXT_H_
 

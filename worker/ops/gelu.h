@@ -11,9 +11,9 @@ namespace penstock {
 class Gelu : public Operation {
  public:
   // x, y (elements).
-  virtual absl::Status Forward(const OpContext& context, const float* x, float* y) const = 0;
+  virtual absl::Status Forward(const OpContext& context, const void* x, void* y) const = 0;
   // x, dy (elements); writes dx (elements), which may be dy itself.
-  virtual absl::Status Backward(const OpContext& context, const float* x, const float* dy, float* dx) const = 0;
+  virtual absl::Status Backward(const OpContext& context, const void* x, const void* dy, void* dx) const = 0;
 };
 
 }  // namespace penstock

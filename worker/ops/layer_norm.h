@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "core/base/data_type.h"
 #include "worker/ops/context.h"
 
 namespace penstock {
@@ -14,17 +15,18 @@ struct LayerNormShape {
   int64_t rows = 0;
   int64_t width = 0;
   float epsilon = 1e-5F;
+  DataType type = DataType::kFloat32;
 };
 
 class LayerNorm : public Operation {
  public:
   // x (rows, width), gamma, beta (width); writes y (rows, width), mean and reciprocal_std (rows) for the backward pass.
-  virtual absl::Status Forward(const OpContext& context, const float* x, const float* gamma, const float* beta,
-                               float* y, float* mean, float* reciprocal_std) const = 0;
+  virtual absl::Status Forward(const OpContext& context, const void* x, const void* gamma, const void* beta, void* y,
+                               float* mean, float* reciprocal_std) const = 0;
   // dy (rows, width). Adds to dx (rows, width), where the residual branch's gradient stands already, and to dgamma and
   // dbeta (width).
-  virtual absl::Status Backward(const OpContext& context, const float* x, const float* gamma, const float* mean,
-                                const float* reciprocal_std, const float* dy, float* dx, float* dgamma,
+  virtual absl::Status Backward(const OpContext& context, const void* x, const void* gamma, const float* mean,
+                                const float* reciprocal_std, const void* dy, void* dx, float* dgamma,
                                 float* dbeta) const = 0;
 };
 

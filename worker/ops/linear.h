@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "core/base/data_type.h"
 #include "worker/ops/context.h"
 
 namespace penstock {
@@ -13,25 +14,29 @@ namespace penstock {
 // out].
 enum class WeightLayout { kOutIn, kInOut };
 
+// What becomes of a parameter's gradient that stands there already: a step's first micro-batch may write, which saves
+// clearing and reading the buffer and gives the bits of adding to zeros.
+enum class GradientMode { kAdd, kWrite };
+
 struct LinearShape {
   int64_t rows = 0;
   int64_t in = 0;
   int64_t out = 0;
   WeightLayout layout = WeightLayout::kOutIn;
   bool has_bias = false;
+  DataType type = DataType::kFloat32;
 };
 
 class Linear : public Operation {
  public:
   // x (rows, in), weight [out, in] or [in, out], bias (out) or null without one; writes y (rows, out).
-  virtual absl::Status Forward(const OpContext& context, const float* x, const float* weight, const float* bias,
-                               float* y) const = 0;
+  virtual absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
+                               void* y) const = 0;
   // dy (rows, out); writes dx (rows, in).
-  virtual absl::Status BackwardInput(const OpContext& context, const float* dy, const float* weight,
-                                     float* dx) const = 0;
-  // Adds to dweight (the weight's layout) and dbias (out; null without one).
-  virtual absl::Status BackwardWeight(const OpContext& context, const float* x, const float* dy, float* dweight,
-                                      float* dbias) const = 0;
+  virtual absl::Status BackwardInput(const OpContext& context, const void* dy, const void* weight, void* dx) const = 0;
+  // Adds to or writes dweight (the weight's layout), as `mode` says; adds to dbias (out; null without one).
+  virtual absl::Status BackwardWeight(const OpContext& context, const void* x, const void* dy, float* dweight,
+                                      float* dbias, GradientMode mode = GradientMode::kAdd) const = 0;
 };
 
 }  // namespace penstock

@@ -10,7 +10,7 @@ namespace penstock {
 class ResidualAdd : public Operation {
  public:
   // a, b, y (elements); y may be a or b itself.
-  virtual absl::Status Forward(const OpContext& context, const float* a, const float* b, float* y) const = 0;
+  virtual absl::Status Forward(const OpContext& context, const void* a, const void* b, void* y) const = 0;
 };
 
 }  // namespace penstock

@@ -71,14 +71,21 @@ class CpuCausalAttention : public CausalAttention {
     return 2 * threads_ * block_elements_ * static_cast<int64_t>(sizeof(float));
   }
 
-  absl::Status Forward(const OpContext& context, const float* qkv, float* out, float* log_sum_exp) const override {
+  absl::Status Forward(const OpContext& context, const void* qkv_data, void* out_data,
+                       float* log_sum_exp) const override {
+    const float* qkv = static_cast<const float*>(qkv_data);
+    float* out = static_cast<float*>(out_data);
     return ForEachHead(context, [&](const Head& head, float* scores, float*) {
       return HeadForward(head, qkv, out, log_sum_exp, scores);
     });
   }
 
-  absl::Status Backward(const OpContext& context, const float* qkv, const float* out, const float* log_sum_exp,
-                        const float* dout, float* dqkv) const override {
+  absl::Status Backward(const OpContext& context, const void* qkv_data, const void* out_data, const float* log_sum_exp,
+                        const void* dout_data, void* dqkv_data) const override {
+    const float* qkv = static_cast<const float*>(qkv_data);
+    const float* out = static_cast<const float*>(out_data);
+    const float* dout = static_cast<const float*>(dout_data);
+    float* dqkv = static_cast<float*>(dqkv_data);
     return ForEachHead(context, [&](const Head& head, float* scores, float* dp) {
       return HeadBackward(head, qkv, out, log_sum_exp, dout, dqkv, scores, dp);
     });

@@ -13,8 +13,11 @@ class CpuEmbedding : public Embedding {
  public:
   CpuEmbedding(const EmbeddingShape& shape, int threads) : shape_(shape), threads_(threads) {}
 
-  absl::Status Forward(const OpContext&, const int32_t* tokens, const float* wte, const float* wpe,
-                       float* x) const override {
+  absl::Status Forward(const OpContext&, const int32_t* tokens, const void* wte_data, const void* wpe_data,
+                       void* x_data) const override {
+    const float* wte = static_cast<const float*>(wte_data);
+    const float* wpe = static_cast<const float*>(wpe_data);
+    float* x = static_cast<float*>(x_data);
     PENSTOCK_RETURN_IF_ERROR(CheckTokens(tokens));
     const int64_t width = shape_.hidden;
     ParallelFor(threads_, Tokens(), 1 + kParallelElementsMin / 4 / width, [&](int64_t begin, int64_t end) {
@@ -28,8 +31,9 @@ class CpuEmbedding : public Embedding {
     return absl::OkStatus();
   }
 
-  absl::Status Backward(const OpContext&, const int32_t* tokens, const float* dx, float* dwte,
+  absl::Status Backward(const OpContext&, const int32_t* tokens, const void* dx_data, float* dwte,
                         float* dwpe) const override {
+    const float* dx = static_cast<const float*>(dx_data);
     PENSTOCK_RETURN_IF_ERROR(CheckTokens(tokens));
     const int64_t width = shape_.hidden;
     ParallelFor(threads_, width, kLanes, [&](int64_t begin, int64_t end) {

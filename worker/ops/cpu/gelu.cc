@@ -17,7 +17,9 @@ class CpuGelu : public Gelu {
  public:
   CpuGelu(int64_t elements, int threads) : elements_(elements), threads_(threads) {}
 
-  absl::Status Forward(const OpContext&, const float* x, float* y) const override {
+  absl::Status Forward(const OpContext&, const void* x_data, void* y_data) const override {
+    const float* x = static_cast<const float*>(x_data);
+    float* y = static_cast<float*>(y_data);
     ParallelFor(threads_, elements_, kParallelElementsMin, [&](int64_t begin, int64_t end) {
       ForLanes(begin, end, [&](int64_t i, int64_t count) {
         const Floats v = LoadUpTo(x + i, count);
@@ -27,7 +29,10 @@ class CpuGelu : public Gelu {
     return absl::OkStatus();
   }
 
-  absl::Status Backward(const OpContext&, const float* x, const float* dy, float* dx) const override {
+  absl::Status Backward(const OpContext&, const void* x_data, const void* dy_data, void* dx_data) const override {
+    const float* x = static_cast<const float*>(x_data);
+    const float* dy = static_cast<const float*>(dy_data);
+    float* dx = static_cast<float*>(dx_data);
     ParallelFor(threads_, elements_, kParallelElementsMin, [&](int64_t begin, int64_t end) {
       ForLanes(begin, end, [&](int64_t i, int64_t count) {
         const Floats v = LoadUpTo(x + i, count);

@@ -58,8 +58,12 @@ class CpuLayerNorm : public LayerNorm {
  public:
   CpuLayerNorm(const LayerNormShape& shape, int threads) : shape_(shape), threads_(threads) {}
 
-  absl::Status Forward(const OpContext&, const float* x, const float* gamma, const float* beta, float* y, float* mean,
-                       float* reciprocal_std) const override {
+  absl::Status Forward(const OpContext&, const void* x_data, const void* gamma_data, const void* beta_data,
+                       void* y_data, float* mean, float* reciprocal_std) const override {
+    const float* x = static_cast<const float*>(x_data);
+    const float* gamma = static_cast<const float*>(gamma_data);
+    const float* beta = static_cast<const float*>(beta_data);
+    float* y = static_cast<float*>(y_data);
     ParallelFor(threads_, shape_.rows, RowUnit(), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         ForwardRow(x + row * shape_.width, gamma, beta, shape_.width, shape_.epsilon, y + row * shape_.width,
@@ -69,9 +73,13 @@ class CpuLayerNorm : public LayerNorm {
     return absl::OkStatus();
   }
 
-  absl::Status Backward(const OpContext&, const float* x, const float* gamma, const float* mean,
-                        const float* reciprocal_std, const float* dy, float* dx, float* dgamma,
+  absl::Status Backward(const OpContext&, const void* x_data, const void* gamma_data, const float* mean,
+                        const float* reciprocal_std, const void* dy_data, void* dx_data, float* dgamma,
                         float* dbeta) const override {
+    const float* x = static_cast<const float*>(x_data);
+    const float* gamma = static_cast<const float*>(gamma_data);
+    const float* dy = static_cast<const float*>(dy_data);
+    float* dx = static_cast<float*>(dx_data);
     ParallelFor(threads_, shape_.rows, RowUnit(), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * shape_.width;

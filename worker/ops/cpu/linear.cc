@@ -47,20 +47,20 @@ class CpuLinear : public Linear {
     return std::max({forward_->workspace_bytes(), input_->workspace_bytes(), weight_->workspace_bytes()});
   }
 
-  absl::Status Forward(const OpContext& context, const float* x, const float* weight, const float* bias,
-                       float* y) const override {
-    return forward_->Run(context, x, weight, bias, y);
+  absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
+                       void* y) const override {
+    return forward_->Run(context, x, weight, bias, y, GradientMode::kWrite);
   }
 
-  absl::Status BackwardInput(const OpContext& context, const float* dy, const float* weight, float* dx) const override {
-    return input_->Run(context, dy, weight, nullptr, dx);
+  absl::Status BackwardInput(const OpContext& context, const void* dy, const void* weight, void* dx) const override {
+    return input_->Run(context, dy, weight, nullptr, dx, GradientMode::kWrite);
   }
 
-  absl::Status BackwardWeight(const OpContext& context, const float* x, const float* dy, float* dweight,
-                              float* dbias) const override {
-    if (shape_.has_bias) AddColumnSums(dy, shape_.rows, shape_.out, threads_, dbias);
-    return shape_.layout == WeightLayout::kOutIn ? weight_->Run(context, dy, x, nullptr, dweight)
-                                                 : weight_->Run(context, x, dy, nullptr, dweight);
+  absl::Status BackwardWeight(const OpContext& context, const void* x, const void* dy, float* dweight, float* dbias,
+                              GradientMode mode) const override {
+    if (shape_.has_bias) AddColumnSums(static_cast<const float*>(dy), shape_.rows, shape_.out, threads_, dbias);
+    return shape_.layout == WeightLayout::kOutIn ? weight_->Run(context, dy, x, nullptr, dweight, mode)
+                                                 : weight_->Run(context, x, dy, nullptr, dweight, mode);
   }
 
  private:
@@ -75,16 +75,24 @@ class CpuLinear : public Linear {
 
 absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape, MatmulCache* cache) {
   const bool out_in = shape.layout == WeightLayout::kOutIn;
+  const DataType type = shape.type;
+  PENSTOCK_ASSIGN_OR_RETURN(auto forward, cache->Get({.m = shape.rows,
+                                                      .n = shape.out,
+                                                      .k = shape.in,
+                                                      .b_transposed = out_in,
+                                                      .has_bias = shape.has_bias,
+                                                      .input = type,
+                                                      .output = type}));
   PENSTOCK_ASSIGN_OR_RETURN(
-      auto forward,
-      cache->Get({.m = shape.rows, .n = shape.out, .k = shape.in, .b_transposed = out_in, .has_bias = shape.has_bias}));
-  PENSTOCK_ASSIGN_OR_RETURN(auto input,
-                            cache->Get({.m = shape.rows, .n = shape.in, .k = shape.out, .b_transposed = !out_in}));
+      auto input,
+      cache->Get(
+          {.m = shape.rows, .n = shape.in, .k = shape.out, .b_transposed = !out_in, .input = type, .output = type}));
   PENSTOCK_ASSIGN_OR_RETURN(auto weight, cache->Get({.m = out_in ? shape.out : shape.in,
                                                      .n = out_in ? shape.in : shape.out,
                                                      .k = shape.rows,
                                                      .a_transposed = true,
-                                                     .accumulate = true}));
+                                                     .input = type,
+                                                     .output = DataType::kFloat32}));
   return std::unique_ptr<Linear>(
       std::make_unique<CpuLinear>(shape, cache->threads(), std::move(forward), std::move(input), std::move(weight)));
 }
