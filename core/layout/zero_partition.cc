@@ -8,23 +8,37 @@
 
 namespace penstock {
 
-absl::StatusOr<StageParameters> ParametersOfStage(const ParameterTable& table, const BlockRange& blocks) {
+absl::StatusOr<StageParameters> ParametersOfStage(const ParameterTable& table, const BlockRange& blocks,
+                                                  const TensorShard& tensor) {
   const int block_count = static_cast<int>(table.blocks().size());
   if (blocks.begin < 0 || blocks.begin >= blocks.end || blocks.end > block_count) {
     return absl::InvalidArgumentError(absl::StrCat("blocks [", blocks.begin, ", ", blocks.end,
                                                    ") of a stage must be a non-empty range within [0, ", block_count,
                                                    ")"));
   }
+  if (tensor.degree < 1 || tensor.rank < 0 || tensor.rank >= tensor.degree) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor rank ", tensor.rank, " must be in [0, ", tensor.degree, "), the tensor degree"));
+  }
   StageParameters stage;
   stage.blocks = blocks;
+  stage.tensor = tensor;
   stage.first = blocks.begin == 0;
   stage.last = blocks.end == block_count;
-  stage.untied = {table.blocks()[blocks.begin].begin, table.blocks()[blocks.end - 1].end};
-  if (const Parameter* tied = table.tied(); tied != nullptr) {
-    PENSTOCK_CHECK(tied->begin == 0);
-    if (stage.first) stage.untied.begin = tied->end;
-    if (stage.first || stage.last) stage.tied = tied->range();
+  RangeList shared;
+  for (const Parameter& parameter : table.parameters()) {
+    const bool here = parameter.block >= blocks.begin && parameter.block < blocks.end;
+    if (!here && !(parameter.tied && stage.last)) continue;
+    const ElementRange held = ShardOfParameter(parameter, tensor);
+    if (held.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("a tensor degree of ", tensor.degree, " leaves rank ", tensor.rank,
+                                                     " nothing of ", absl::string_view(parameter.name)));
+    }
+    RangeList& list = parameter.tied ? stage.tied : IsShared(parameter, tensor.degree) ? shared : stage.untied;
+    list.Add(held);
   }
+  stage.shared = shared.size();
+  stage.untied.Add(shared);
   return stage;
 }
 
@@ -47,12 +61,19 @@ absl::StatusOr<OwnedRanges> OwnedBy(const StageParameters& stage, int zero_stage
     return absl::InvalidArgumentError(
         absl::StrCat("data rank ", data_rank, " must be in [0, ", data_degree, "), the data degree"));
   }
-  if (zero_stage == 0) return data_rank == 0 ? OwnedRanges{stage.untied, stage.tied} : OwnedRanges{};
-  if (zero_stage == 1) {
-    return OwnedRanges{PartitionPart(stage.untied, data_degree, data_rank),
-                       PartitionPart(stage.tied, data_degree, data_rank)};
+  if (zero_stage < 0 || zero_stage > 1) {
+    return absl::InvalidArgumentError(absl::StrCat("zero stage ", zero_stage, " must be 0 or 1"));
   }
-  return absl::InvalidArgumentError(absl::StrCat("zero stage ", zero_stage, " must be 0 or 1"));
+  const auto part = [&](const ElementRange& memory) {
+    if (zero_stage == 0) return data_rank == 0 && !memory.empty() ? memory : ElementRange{};
+    return PartitionPart(memory, data_degree, data_rank);
+  };
+  OwnedRanges owned;
+  owned.untied_memory = part(stage.untied_answered());
+  owned.untied = stage.untied.Slice(owned.untied_memory);
+  owned.tied_memory = part({0, stage.tied.size()});
+  owned.tied = stage.tied.Slice(owned.tied_memory);
+  return owned;
 }
 
 }  // namespace penstock

@@ -25,8 +25,14 @@ ParameterTable RandomTable(std::mt19937* generator) {
   return *ParameterTable::Create(model);
 }
 
-// Over random models and meshes: every element of the space is owned by exactly one data rank of exactly one stage, but
-// for the tied ones, which two stages own in the same way.
+void Count(const RangeList& list, std::vector<int>* owners) {
+  for (const ElementRange& range : list.ranges()) {
+    for (int64_t i = range.begin; i < range.end; ++i) ++(*owners)[static_cast<size_t>(i)];
+  }
+}
+
+// Over random models and meshes: every element of the space is owned by exactly one rank, but for the tied ones, which
+// two stages own in the same way.
 TEST(ZeroPartitionTest, OwnedRangesPartitionTheSpace) {
   std::mt19937 generator(3);
   for (int round = 0; round < 200; ++round) {
@@ -35,35 +41,43 @@ TEST(ZeroPartitionTest, OwnedRangesPartitionTheSpace) {
     const int stages = 1 + static_cast<int>(generator() % static_cast<unsigned>(layers));
     const int data_degree = 1 + static_cast<int>(generator() % 7);
     const int zero_stage = static_cast<int>(generator() % 2);
+    int smallest_axis = 4;
+    for (const Parameter& parameter : table.parameters()) {
+      if (parameter.split != SplitAxis::kSplit) continue;
+      smallest_axis = std::min(smallest_axis, static_cast<int>(parameter.shape.front()));
+    }
+    const int tensor_degree = 1 + static_cast<int>(generator() % static_cast<unsigned>(smallest_axis));
     std::vector<int> owners(static_cast<size_t>(table.size()), 0);
-    std::vector<std::vector<ElementRange>> tied_of_stage;
+    // By stage with the tied parameter, then by (tensor rank, data rank).
+    std::vector<std::vector<RangeList>> tied_of_stage;
     const std::vector<BlockRange> ranges = *PartitionStages(table, stages);
     for (const BlockRange& blocks : ranges) {
-      const StageParameters stage = *ParametersOfStage(table, blocks);
-      int64_t owned = 0;
-      std::vector<ElementRange> tied;
-      for (int data_rank = 0; data_rank < data_degree; ++data_rank) {
-        const OwnedRanges mine = *OwnedBy(stage, zero_stage, data_degree, data_rank);
-        owned += mine.size();
-        tied.push_back(mine.tied);
-        for (const ElementRange& range : {mine.untied, mine.tied}) {
-          for (int64_t i = range.begin; i < range.end; ++i) ++owners[static_cast<size_t>(i)];
-        }
-        if (zero_stage == 0) {
-          EXPECT_EQ(mine.size(), data_rank == 0 ? stage.size() : 0);
-        }
-        if (zero_stage == 1) {
-          // Equal parts, but for the alignment at both ends.
-          EXPECT_NEAR(static_cast<double>(mine.untied.size()), static_cast<double>(stage.untied.size()) / data_degree,
-                      kPartitionAlignment);
-          const int64_t begin = mine.untied.begin;
-          if (!mine.untied.empty() && begin != stage.untied.begin) {
-            EXPECT_EQ(begin % kPartitionAlignment, 0);
+      std::vector<RangeList> tied;
+      for (int tensor_rank = 0; tensor_rank < tensor_degree; ++tensor_rank) {
+        const StageParameters stage = *ParametersOfStage(table, blocks, {.degree = tensor_degree, .rank = tensor_rank});
+        int64_t owned = 0;
+        for (int data_rank = 0; data_rank < data_degree; ++data_rank) {
+          const OwnedRanges mine = *OwnedBy(stage, zero_stage, data_degree, data_rank);
+          owned += mine.size();
+          tied.push_back(mine.tied);
+          Count(mine.untied, &owners);
+          Count(mine.tied, &owners);
+          EXPECT_EQ(mine.untied, stage.untied.Slice(mine.untied_memory));
+          if (zero_stage == 0) {
+            EXPECT_EQ(mine.size(), data_rank == 0 ? stage.size() - stage.untied_shared().size() +
+                                                        (tensor_rank == 0 ? stage.shared : 0)
+                                                  : 0);
+          }
+          if (zero_stage == 1) {
+            // Equal parts, but for the alignment at both ends.
+            EXPECT_NEAR(static_cast<double>(mine.untied.size()),
+                        static_cast<double>(stage.untied_answered().size()) / data_degree, kPartitionAlignment);
+            EXPECT_EQ(mine.untied_memory.begin % kPartitionAlignment, 0);
           }
         }
+        EXPECT_EQ(owned, stage.untied_answered().size() + stage.tied.size());
       }
-      EXPECT_EQ(owned, stage.size());
-      if (!stage.tied.empty()) tied_of_stage.push_back(tied);
+      if (blocks.begin == 0 || blocks.end == static_cast<int>(table.blocks().size())) tied_of_stage.push_back(tied);
     }
     const Parameter* tied = table.tied();
     ASSERT_NE(tied, nullptr);
@@ -73,6 +87,36 @@ TEST(ZeroPartitionTest, OwnedRangesPartitionTheSpace) {
       ASSERT_EQ(owners[static_cast<size_t>(i)], tied->range().Contains(i) && stages > 1 ? 2 : 1) << i;
     }
   }
+}
+
+TEST(ZeroPartitionTest, TensorRanksShareWhatIsReplicatedAtTheEndOfTheirMemory) {
+  std::mt19937 generator(5);
+  v1::ModelSpec model;
+  model.set_family(v1::ModelSpec::FAMILY_GPT2);
+  model.set_layers(2);
+  model.set_heads(4);
+  model.set_hidden(8);
+  model.set_seq_length(3);
+  model.set_vocab_size(7);
+  model.set_mlp_hidden(32);
+  model.set_init_std(0.02);
+  model.set_layer_norm_epsilon(1e-5);
+  const ParameterTable table = *ParameterTable::Create(model);
+  const auto shard = [&](int rank) { return *ParametersOfStage(table, {0, 4}, {.degree = 2, .rank = rank}); };
+  const StageParameters first = shard(0);
+  const StageParameters second = shard(1);
+  EXPECT_EQ(first.untied.Slice(first.untied_shared()), second.untied.Slice(second.untied_shared()));
+  EXPECT_EQ(first.shared, 3 * 8 + 2 * 6 * 8 + 2 * 8);
+  EXPECT_EQ(first.untied_answered().size(), first.untied.size());
+  EXPECT_EQ(second.untied_answered().size(), second.untied.size() - second.shared);
+  // 7 tokens over 2: 4 and 3 rows, nothing padded.
+  EXPECT_EQ(first.tied.ranges(), (std::vector<ElementRange>{{0, 32}}));
+  EXPECT_EQ(second.tied.ranges(), (std::vector<ElementRange>{{32, 56}}));
+  // Whole heads: (4, 3, 2, 8) in two.
+  const Parameter& qkv = *table.Find("h.1.attn.qkv.weight");
+  EXPECT_EQ(ShardOfParameter(qkv, second.tensor), (ElementRange{qkv.begin + qkv.size() / 2, qkv.end}));
+  EXPECT_FALSE(ParametersOfStage(table, {0, 4}, {.degree = 5, .rank = 4}).ok());
+  EXPECT_FALSE(ParametersOfStage(table, {0, 4}, {.degree = 2, .rank = 2}).ok());
 }
 
 TEST(ZeroPartitionTest, FirstAndLastStageUseTheTiedParameter) {

@@ -37,10 +37,11 @@ class Gpt2Stage : public StageModel {
   int64_t boundary_elements() const override { return shape_.boundary_elements(); }
   int64_t tokens_per_micro_batch() const override { return shape_.rows(); }
   int slots() const override { return options_.slots; }
-  std::span<float> Weights(const ElementRange& range) override { return memory_.Weights(range); }
-  std::span<float> Gradients(const ElementRange& range) override { return memory_.Gradients(range); }
-  std::span<float> TiedGradients(TiedUse use, const ElementRange& range) override {
-    return memory_.TiedGradients(use, range);
+  std::span<float> UntiedWeights() override { return memory_.untied_weights(); }
+  std::span<float> TiedWeights() override { return memory_.tied_weights(); }
+  std::span<float> UntiedGradients() override { return memory_.untied_gradients(); }
+  std::span<float> TiedGradients(TiedUse use) override {
+    return use == TiedUse::kEmbedding ? memory_.embedding_gradients() : memory_.head_gradients();
   }
   void ZeroGradients() override;
   std::span<float> InputBuffer(int slot) override;
@@ -67,7 +68,8 @@ class Gpt2Stage : public StageModel {
   absl::Status CheckForward(int slot, const ForwardArgs& args) const;
   absl::Status ReadInput(const ForwardArgs& args, Slot* slot);
   absl::Status BackwardInPlace(const Slot& slot, float* gradient);
-  float* Parameter(const std::string& name, const std::function<std::span<float>(const ElementRange&)>& memory) const;
+  float* Weight(const std::string& name) const;
+  float* Gradient(const std::string& name) const;
   Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_}; }
   Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, context_}; }
 
@@ -150,34 +152,36 @@ int64_t Gpt2Stage::SlotElements() const {
   return std::max(elements, shape_.boundary_elements());
 }
 
-float* Gpt2Stage::Parameter(const std::string& name,
-                            const std::function<std::span<float>(const ElementRange&)>& memory) const {
-  const penstock::Parameter* parameter = table_.Find(name);
+float* Gpt2Stage::Weight(const std::string& name) const {
+  const Parameter* parameter = table_.Find(name);
   PENSTOCK_CHECK(parameter != nullptr);
-  return memory(parameter->range()).data();
+  return memory_.Weight(*parameter);
+}
+
+float* Gpt2Stage::Gradient(const std::string& name) const {
+  const Parameter* parameter = table_.Find(name);
+  PENSTOCK_CHECK(parameter != nullptr);
+  return memory_.Gradient(*parameter);
 }
 
 void Gpt2Stage::Bind(const Arena& arena) {
   memory_.Bind(arena);
-  const auto weights = [this](const ElementRange& range) { return memory_.Weights(range); };
-  const auto gradients = [this](const ElementRange& range) { return memory_.Gradients(range); };
   for (const int layer : layers_) {
     const std::string prefix = "h." + std::to_string(layer) + ".";
-    layer_weights_.push_back(Gpt2Layer::Tensors::Find(
-        [&](std::string_view name) { return Parameter(prefix + std::string(name), weights); }));
-    layer_gradients_.push_back(Gpt2Layer::Tensors::Find(
-        [&](std::string_view name) { return Parameter(prefix + std::string(name), gradients); }));
+    layer_weights_.push_back(
+        Gpt2Layer::Tensors::Find([&](std::string_view name) { return Weight(prefix + std::string(name)); }));
+    layer_gradients_.push_back(
+        Gpt2Layer::Tensors::Find([&](std::string_view name) { return Gradient(prefix + std::string(name)); }));
   }
   if (first()) {
-    wte_ = Parameter("wte", weights);
-    wpe_ = Parameter("wpe", weights);
+    wte_ = Weight("wte");
+    wpe_ = Weight("wpe");
     wte_gradient_ = memory_.embedding_gradients().data();
-    wpe_gradient_ = Parameter("wpe", gradients);
+    wpe_gradient_ = Gradient("wpe");
   }
   if (last()) {
-    head_weights_ = {Parameter("ln_f.weight", weights), Parameter("ln_f.bias", weights), Parameter("wte", weights)};
-    head_gradients_ = {Parameter("ln_f.weight", gradients), Parameter("ln_f.bias", gradients),
-                       memory_.head_gradients().data()};
+    head_weights_ = {Weight("ln_f.weight"), Weight("ln_f.bias"), Weight("wte")};
+    head_gradients_ = {Gradient("ln_f.weight"), Gradient("ln_f.bias"), memory_.head_gradients().data()};
   }
   narrow_ = arena.Floats(narrow_region_).data();
   wide_ = arena.Floats(wide_region_).data();

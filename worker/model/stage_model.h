@@ -7,11 +7,11 @@
 //   RegionId mine = plan.AddFloats(MemoryClass::kCommunication, "receive buffers", ...);   // the runtime's own regions
 //   PENSTOCK_ASSIGN_OR_RETURN(Arena arena, Arena::Allocate(plan, &backend));
 //   model->Bind(arena);                                        // from here on nothing is allocated
-//   ... copy pulled weights into model->Weights(range) ...
+//   ... copy pulled weights into model->UntiedWeights() and TiedWeights() ...
 //   model->ZeroGradients();                                     // at the start of each step
 //   model->Forward(slot, {.tokens = ..., .output = ...});       // per micro-batch, as the schedule says
 //   model->Backward(slot, grad_output, grad_input);
-//   ... reduce model->Gradients(range) ...
+//   ... reduce model->UntiedGradients() and TiedGradients(use) ...
 //
 // A *slot* holds what one micro-batch needs between its forward and its backward pass; the schedule's peak of
 // activations in flight says how many there are (core/schedule/schedule.h PeakActivations). Which micro-batch is in
@@ -84,14 +84,12 @@ class StageModel {
   virtual int64_t tokens_per_micro_batch() const = 0;
   virtual int slots() const = 0;
 
-  // The weights of canonical elements `range`, which lies inside parameters().untied or parameters().tied, else it is a
-  // bug. The memory is contiguous and in canonical layout.
-  virtual std::span<float> Weights(const ElementRange& range) = 0;
-  // The gradients of `range`, inside parameters().untied.
-  virtual std::span<float> Gradients(const ElementRange& range) = 0;
-  // The gradients of `range`, inside parameters().tied, from one use. The embedding's are on the first stage, the
-  // head's on the last; with one stage there are both.
-  virtual std::span<float> TiedGradients(TiedUse use, const ElementRange& range) = 0;
+  // The memory of parameters().untied and .tied: element i is the list's i-th element. Empty where the list is.
+  virtual std::span<float> UntiedWeights() = 0;
+  virtual std::span<float> TiedWeights() = 0;
+  virtual std::span<float> UntiedGradients() = 0;
+  // From one use. The embedding's are on the first stage, the head's on the last; with one stage there are both.
+  virtual std::span<float> TiedGradients(TiedUse use) = 0;
   virtual void ZeroGradients() = 0;
 
   // Where the slot keeps its input, (B, T, C): a receive may go straight into it while the slot is free. Empty on the

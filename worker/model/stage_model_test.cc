@@ -160,15 +160,15 @@ TEST_F(StageModelMisuse, ASlotHoldsOneMicroBatch) {
 }
 
 TEST_F(StageModelMisuse, ValidationKeepsNothing) {
-  for (float& value : model_->Gradients(model_->parameters().untied)) value = 2.0F;
-  for (float& value : model_->TiedGradients(TiedUse::kHead, table_.tied()->range())) value = 3.0F;
+  for (float& value : model_->UntiedGradients()) value = 2.0F;
+  for (float& value : model_->TiedGradients(TiedUse::kHead)) value = 3.0F;
   ForwardArgs args = Args(tokens_);
   args.training = false;
   ASSERT_TRUE(model_->Forward(0, args).ok());
   ASSERT_TRUE(model_->Forward(0, args).ok());
   EXPECT_EQ(model_->Backward(0, {}, {}).code(), absl::StatusCode::kFailedPrecondition);
-  for (const float value : model_->Gradients(model_->parameters().untied)) EXPECT_EQ(value, 2.0F);
-  for (const float value : model_->TiedGradients(TiedUse::kHead, table_.tied()->range())) EXPECT_EQ(value, 3.0F);
+  for (const float value : model_->UntiedGradients()) EXPECT_EQ(value, 2.0F);
+  for (const float value : model_->TiedGradients(TiedUse::kHead)) EXPECT_EQ(value, 3.0F);
 }
 
 TEST_F(StageModelMisuse, WrongSizesAndTokensAreNamed) {
@@ -204,7 +204,7 @@ TEST_F(StageModelMisuse, AStageInTheMiddleHoldsItsOwnParametersAlone) {
   const Arena arena = Arena::Allocate(plan, backend_.get()).value();
   middle->Bind(arena);
   EXPECT_EQ(middle->InputBuffer(0).size(), 48u);
-  EXPECT_TRUE(middle->TiedGradients(TiedUse::kHead, {}).empty());
+  EXPECT_TRUE(middle->TiedGradients(TiedUse::kHead).empty());
 }
 
 }  // namespace

@@ -1,16 +1,18 @@
 #include "worker/model/stage_parameters_memory.h"
 
+#include <optional>
+
 #include "core/base/status_macros.h"
 
 namespace penstock {
 namespace {
 
-// The part of `memory`, which holds `whole`, that holds `range`.
-std::span<float> Part(std::span<float> memory, const ElementRange& whole, const ElementRange& range) {
-  if (range.empty()) return {};
-  PENSTOCK_CHECK(whole.Contains(range));
-  PENSTOCK_CHECK(static_cast<int64_t>(memory.size()) == whole.size());
-  return memory.subspan(static_cast<size_t>(range.begin - whole.begin), static_cast<size_t>(range.size()));
+// The first element of the rank's shard of `parameter` in `memory`, which holds `list`.
+float* Find(std::span<float> memory, const RangeList& list, const TensorShard& tensor, const Parameter& parameter) {
+  const std::optional<int64_t> offset = list.OffsetOf(ShardOfParameter(parameter, tensor));
+  PENSTOCK_CHECK(offset.has_value());
+  PENSTOCK_CHECK(static_cast<int64_t>(memory.size()) == list.size());
+  return memory.data() + *offset;
 }
 
 }  // namespace
@@ -33,17 +35,13 @@ void StageParametersMemory::Bind(const Arena& arena) {
   head_gradients_ = arena.Floats(head_gradients_region_);
 }
 
-std::span<float> StageParametersMemory::Weights(const ElementRange& range) const {
-  if (!stage_.tied.empty() && stage_.tied.Contains(range)) return Part(tied_weights_, stage_.tied, range);
-  return Part(untied_weights_, stage_.untied, range);
+float* StageParametersMemory::Weight(const Parameter& parameter) const {
+  return parameter.tied ? Find(tied_weights_, stage_.tied, stage_.tensor, parameter)
+                        : Find(untied_weights_, stage_.untied, stage_.tensor, parameter);
 }
 
-std::span<float> StageParametersMemory::Gradients(const ElementRange& range) const {
-  return Part(untied_gradients_, stage_.untied, range);
-}
-
-std::span<float> StageParametersMemory::TiedGradients(TiedUse use, const ElementRange& range) const {
-  return Part(use == TiedUse::kEmbedding ? embedding_gradients_ : head_gradients_, stage_.tied, range);
+float* StageParametersMemory::Gradient(const Parameter& parameter) const {
+  return Find(untied_gradients_, stage_.untied, stage_.tensor, parameter);
 }
 
 }  // namespace penstock

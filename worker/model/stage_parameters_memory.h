@@ -1,5 +1,5 @@
-// A stage's weights and gradients, in canonical layout: one stretch for what only this stage uses, one for the tied
-// parameter, whose gradients have a stretch for each use.
+// A stage's weights and gradients, as StageParameters lays them out: one stretch for what only this stage uses, one for
+// the tied parameter, whose gradients have a stretch for each use.
 //
 // Not synchronised: belongs to its stage.
 #ifndef PENSTOCK_WORKER_MODEL_STAGE_PARAMETERS_MEMORY_H_
@@ -7,11 +7,9 @@
 
 #include <span>
 
-#include "core/layout/range.h"
 #include "core/layout/zero_partition.h"
 #include "core/model/parameter_table.h"
 #include "worker/model/memory_plan.h"
-#include "worker/model/stage_model.h"
 
 namespace penstock {
 
@@ -23,10 +21,13 @@ class StageParametersMemory {
   void Bind(const Arena& arena);
 
   const StageParameters& stage() const { return stage_; }
-  std::span<float> Weights(const ElementRange& range) const;
-  std::span<float> Gradients(const ElementRange& range) const;
-  std::span<float> TiedGradients(TiedUse use, const ElementRange& range) const;
-  // The three gradient stretches; those that the stage doesn't have are empty.
+  // Where the rank's shard of a parameter lies; it is one that the stage holds.
+  float* Weight(const Parameter& parameter) const;
+  // Its gradient; of the tied parameter there is one for each use, below.
+  float* Gradient(const Parameter& parameter) const;
+  // Whole stretches; those that the stage doesn't have are empty.
+  std::span<float> untied_weights() const { return untied_weights_; }
+  std::span<float> tied_weights() const { return tied_weights_; }
   std::span<float> untied_gradients() const { return untied_gradients_; }
   std::span<float> embedding_gradients() const { return embedding_gradients_; }
   std::span<float> head_gradients() const { return head_gradients_; }

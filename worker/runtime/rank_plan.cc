@@ -35,9 +35,9 @@ absl::Status CheckAssignment(const v1::Assignment& assignment, const Mesh& mesh)
   return absl::OkStatus();
 }
 
-std::vector<Part> PartsWithin(const ElementRange& owned, const ElementRange& buffer) {
-  if (owned.empty()) return {};
-  return {Part{.begin = owned.begin - buffer.begin, .count = owned.size()}};
+std::vector<Part> PartsOf(const ElementRange& memory) {
+  if (memory.empty()) return {};
+  return {Part{.begin = memory.begin, .count = memory.size()}};
 }
 
 }  // namespace
@@ -62,7 +62,9 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
   const MeshCoordinates at = mesh.CoordinatesOf(rank);
 
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<BlockRange> stages, PartitionStages(table, mesh.pipeline()));
-  PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters, ParametersOfStage(table, stages[at.stage]));
+  PENSTOCK_ASSIGN_OR_RETURN(
+      const StageParameters parameters,
+      ParametersOfStage(table, stages[at.stage], {.degree = mesh.tensor(), .rank = at.tensor_rank}));
   RankPlan plan{.assignment = assignment,
                 .table = std::move(table),
                 .mesh = mesh,
@@ -70,6 +72,7 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
                 .parameters = parameters,
                 .owned = {},
                 .data_group = mesh.DataGroup(rank),
+                .tensor_group = mesh.TensorGroup(rank),
                 .untied_parts = {},
                 .tied_parts = {},
                 .micro_batches = MicroBatches(spec),
@@ -80,8 +83,8 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
         const OwnedRanges owned,
         OwnedBy(parameters, static_cast<int>(spec.parallel().zero().stage()), mesh.data(), data_rank));
     plan.owned.push_back(owned);
-    plan.untied_parts.push_back(PartsWithin(owned.untied, parameters.untied));
-    plan.tied_parts.push_back(PartsWithin(owned.tied, parameters.tied));
+    plan.untied_parts.push_back(PartsOf(owned.untied_memory));
+    plan.tied_parts.push_back(PartsOf(owned.tied_memory));
   }
 
   PENSTOCK_ASSIGN_OR_RETURN(Schedule schedule,

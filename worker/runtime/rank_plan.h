@@ -24,13 +24,14 @@ struct RankPlan {
   ParameterTable table;
   Mesh mesh;
   MeshCoordinates at;
-  // Of this rank's stage.
+  // Of this rank's stage and tensor rank.
   StageParameters parameters;
-  // What each data rank of the stage owns.
+  // What each data rank of its data group owns.
   std::vector<OwnedRanges> owned;
-  // The data group's ranks, in data rank order.
+  // The data group's ranks, in data rank order, and the tensor group's, in tensor rank order.
   std::vector<int> data_group;
-  // `owned` as parts of the stage's untied and tied buffers.
+  std::vector<int> tensor_group;
+  // `owned` as parts of the rank's untied and tied memory.
   std::vector<std::vector<Part>> untied_parts;
   std::vector<std::vector<Part>> tied_parts;
 

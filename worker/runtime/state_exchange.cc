@@ -14,6 +14,17 @@ constexpr size_t kChunkElements = kMessageBytesMax / sizeof(float);
 
 absl::Span<float> Mutable(std::span<float> values) { return {values.data(), values.size()}; }
 
+std::span<float> Stretch(std::span<float> memory, const ElementRange& stretch) {
+  return memory.subspan(static_cast<size_t>(stretch.begin), static_cast<size_t>(stretch.size()));
+}
+
+// The ranges of a list and where their elements lie, `memory` being the list's own.
+template <typename Range, typename Memory>
+void AddRanges(const RangeList& list, Memory memory, std::vector<Range>* ranges) {
+  for (const RangeList::Placed& placed : list.placed())
+    ranges->push_back({placed.range, memory.data() + placed.offset});
+}
+
 absl::Status WaitAll(std::vector<std::shared_ptr<Transfer>>& transfers) {
   for (const std::shared_ptr<Transfer>& transfer : transfers) PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
   transfers.clear();
@@ -55,22 +66,21 @@ absl::Status StateExchange::BeginStep() {
 absl::Status StateExchange::Reduce() {
   const StageParameters& parameters = plan_.parameters;
   PENSTOCK_RETURN_IF_ERROR(
-      comm_->ReduceScatter(plan_.data_group, Mutable(model_->Gradients(parameters.untied)), plan_.untied_parts));
+      comm_->ReduceScatter(plan_.data_group, Mutable(model_->UntiedGradients()), plan_.untied_parts));
   if (parameters.tied.empty()) return absl::OkStatus();
   for (const TiedUse use : {TiedUse::kEmbedding, TiedUse::kHead}) {
     if (use == TiedUse::kEmbedding ? !parameters.first : !parameters.last) continue;
     PENSTOCK_RETURN_IF_ERROR(
-        comm_->ReduceScatter(plan_.data_group, Mutable(model_->TiedGradients(use, parameters.tied)), plan_.tied_parts));
+        comm_->ReduceScatter(plan_.data_group, Mutable(model_->TiedGradients(use)), plan_.tied_parts));
   }
-  const ElementRange& mine = plan_.mine().tied;
-  if (mine.empty()) return absl::OkStatus();
-  if (parameters.tied_twice()) return AddHeadPart(model_->TiedGradients(TiedUse::kHead, mine));
+  if (plan_.mine().tied.empty()) return absl::OkStatus();
+  if (parameters.tied_twice()) return AddHeadPart(OwnTied(TiedUse::kHead));
   if (receives_head_) {
     PENSTOCK_RETURN_IF_ERROR(WaitAll(head_receives_));
     return AddHeadPart(head_part_);
   }
   // The last stage's owner. The first stage takes it when it likes; Pull waits for that.
-  const absl::Span<const float> head = Mutable(model_->TiedGradients(TiedUse::kHead, mine));
+  const absl::Span<const float> head = Mutable(OwnTied(TiedUse::kHead));
   for (size_t begin = 0; begin < head.size(); begin += kChunkElements) {
     PENSTOCK_ASSIGN_OR_RETURN(
         auto send, comm_->StartSend(plan_.OnStage(0), kTiedGradientTag, AsBytes(head.subspan(begin, kChunkElements))));
@@ -79,8 +89,12 @@ absl::Status StateExchange::Reduce() {
   return absl::OkStatus();
 }
 
+std::span<float> StateExchange::OwnTied(TiedUse use) const {
+  return Stretch(model_->TiedGradients(use), plan_.mine().tied_memory);
+}
+
 absl::Status StateExchange::AddHeadPart(std::span<const float> head) {
-  const std::span<float> sum = model_->TiedGradients(TiedUse::kEmbedding, plan_.mine().tied);
+  const std::span<float> sum = OwnTied(TiedUse::kEmbedding);
   PENSTOCK_CHECK(sum.size() == head.size());
   for (size_t i = 0; i < sum.size(); ++i) sum[i] += head[i];
   return absl::OkStatus();
@@ -89,10 +103,8 @@ absl::Status StateExchange::AddHeadPart(std::span<const float> head) {
 absl::Status StateExchange::Push(uint64_t step) {
   std::vector<GradientRange> ranges;
   const OwnedRanges& mine = plan_.mine();
-  if (plan_.parameters.first && !mine.tied.empty()) {
-    ranges.push_back({mine.tied, model_->TiedGradients(TiedUse::kEmbedding, mine.tied).data()});
-  }
-  if (!mine.untied.empty()) ranges.push_back({mine.untied, model_->Gradients(mine.untied).data()});
+  if (plan_.parameters.first) AddRanges(mine.tied, OwnTied(TiedUse::kEmbedding), &ranges);
+  AddRanges(mine.untied, Stretch(model_->UntiedGradients(), mine.untied_memory), &ranges);
   if (ranges.empty()) return absl::OkStatus();
   return FromService(client_->Push(step, ranges));
 }
@@ -101,20 +113,21 @@ absl::Status StateExchange::Pull(uint64_t version, absl::Duration timeout) {
   // In the order in which the next step needs them: the embedding first, the head last.
   std::vector<WeightRange> ranges;
   const OwnedRanges& mine = plan_.mine();
-  const auto add = [&](const ElementRange& range) {
-    if (!range.empty()) ranges.push_back({range, model_->Weights(range).data()});
-  };
-  if (plan_.parameters.first) add(mine.tied);
-  add(mine.untied);
-  if (!plan_.parameters.first) add(mine.tied);
+  const auto add_tied = [&] { AddRanges(mine.tied, Stretch(model_->TiedWeights(), mine.tied_memory), &ranges); };
+  if (plan_.parameters.first) add_tied();
+  AddRanges(mine.untied, Stretch(model_->UntiedWeights(), mine.untied_memory), &ranges);
+  if (!plan_.parameters.first) add_tied();
   if (!ranges.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Pull(version, ranges, timeout)));
 
   const StageParameters& parameters = plan_.parameters;
-  PENSTOCK_RETURN_IF_ERROR(
-      comm_->AllGather(plan_.data_group, Mutable(model_->Weights(parameters.untied)), plan_.untied_parts));
+  const std::span<float> untied = model_->UntiedWeights();
+  PENSTOCK_RETURN_IF_ERROR(comm_->AllGather(plan_.data_group, Mutable(untied), plan_.untied_parts));
   if (!parameters.tied.empty()) {
-    PENSTOCK_RETURN_IF_ERROR(
-        comm_->AllGather(plan_.data_group, Mutable(model_->Weights(parameters.tied)), plan_.tied_parts));
+    PENSTOCK_RETURN_IF_ERROR(comm_->AllGather(plan_.data_group, Mutable(model_->TiedWeights()), plan_.tied_parts));
+  }
+  if (parameters.shared > 0) {
+    const std::span<float> shared = Stretch(untied, parameters.untied_shared());
+    PENSTOCK_RETURN_IF_ERROR(comm_->Broadcast(plan_.tensor_group, 0, AsWritableBytes(Mutable(shared))));
   }
   return WaitAll(head_sends_);
 }

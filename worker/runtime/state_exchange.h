@@ -1,5 +1,7 @@
 // How gradients get from a stage's ranks to the parameter service, and new weights back: reduce-scatter over the data
-// group, the tied parameter's two parts added, owners push; owners pull, all-gather over the data group.
+// group, the tied parameter's two parts added, owners push; owners pull, all-gather over the data group, tensor rank 0
+// hands what is shared to its tensor group. A shared parameter's gradient is the same on every tensor rank, so that
+// tensor rank 0's is pushed and the others' are left alone.
 //
 // Thread-safety: none; the rank's thread. Everything given to Bind outlives it.
 #ifndef PENSTOCK_WORKER_RUNTIME_STATE_EXCHANGE_H_
@@ -33,14 +35,16 @@ class StateExchange {
   absl::Status Reduce();
   // Hands this rank's own ranges to the service.
   absl::Status Push(uint64_t step);
-  // Takes the weights of `version` as soon as it is committed, and shares them within the data group. Gradients may be
-  // written again when it returns.
+  // Takes the weights of `version` as soon as it is committed, and shares them within the data and tensor groups.
+  // Gradients may be written again when it returns.
   absl::Status Pull(uint64_t version, absl::Duration timeout);
 
  private:
   // This rank owns a part of the tied parameter, and embedding and head are on different stages.
   bool ExchangesTied() const;
   absl::Status AddHeadPart(std::span<const float> head);
+  // What this rank owns of the tied gradient's memory.
+  std::span<float> OwnTied(TiedUse use) const;
 
   const RankPlan& plan_;
   RegionId head_region_;

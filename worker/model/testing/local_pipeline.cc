@@ -28,11 +28,16 @@ absl::StatusOr<std::unique_ptr<LocalPipeline>> LocalPipeline::Create(const v1::M
 }
 
 void LocalPipeline::SetWeights(std::span<const float> weights) {
-  for (Stage& stage : stages_) {
-    for (const ElementRange& range : {stage.model->parameters().untied, stage.model->parameters().tied}) {
-      const auto from = weights.subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.size()));
-      std::copy(from.begin(), from.end(), stage.model->Weights(range).begin());
+  const auto fill = [&](const RangeList& list, std::span<float> memory) {
+    for (const RangeList::Placed& placed : list.placed()) {
+      const auto from =
+          weights.subspan(static_cast<size_t>(placed.range.begin), static_cast<size_t>(placed.range.size()));
+      std::copy(from.begin(), from.end(), memory.begin() + placed.offset);
     }
+  };
+  for (Stage& stage : stages_) {
+    fill(stage.model->parameters().untied, stage.model->UntiedWeights());
+    fill(stage.model->parameters().tied, stage.model->TiedWeights());
   }
 }
 
@@ -104,14 +109,19 @@ absl::StatusOr<LossSum> LocalPipeline::Evaluate(std::span<const int32_t> tokens,
 std::vector<float> LocalPipeline::Gradients() const {
   std::vector<float> gradients(static_cast<size_t>(table_.size()), 0.0F);
   for (const Stage& stage : stages_) {
-    const ElementRange untied = stage.model->parameters().untied;
-    const auto from = stage.model->Gradients(untied);
-    std::copy(from.begin(), from.end(), gradients.begin() + untied.begin);
+    const std::span<const float> from = stage.model->UntiedGradients();
+    for (const RangeList::Placed& placed : stage.model->parameters().untied.placed()) {
+      std::copy_n(from.begin() + placed.offset, placed.range.size(), gradients.begin() + placed.range.begin);
+    }
   }
-  const ElementRange tied = table_.tied()->range();
-  const auto embedding = stages_.front().model->TiedGradients(TiedUse::kEmbedding, tied);
-  const auto head = stages_.back().model->TiedGradients(TiedUse::kHead, tied);
-  for (size_t i = 0; i < embedding.size(); ++i) gradients[static_cast<size_t>(tied.begin) + i] = embedding[i] + head[i];
+  const std::span<const float> embedding = stages_.front().model->TiedGradients(TiedUse::kEmbedding);
+  const std::span<const float> head = stages_.back().model->TiedGradients(TiedUse::kHead);
+  for (const RangeList::Placed& placed : stages_.front().model->parameters().tied.placed()) {
+    for (int64_t i = 0; i < placed.range.size(); ++i) {
+      const size_t at = static_cast<size_t>(placed.offset + i);
+      gradients[static_cast<size_t>(placed.range.begin + i)] = embedding[at] + head[at];
+    }
+  }
   return gradients;
 }
 
