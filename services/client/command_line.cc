@@ -199,7 +199,8 @@ absl::Status CommandLineParser::CheckArguments(const CommandLine& line) const {
     return absl::InvalidArgumentError(
         absl::StrCat(expected[line.arguments.size()], " is missing: ", program_, " ", CommandUsage(*line.command)));
   }
-  if (line.arguments.size() > expected.size()) {
+  const bool open_end = !expected.empty() && absl::StrContains(expected.back(), "...");
+  if (line.arguments.size() > expected.size() && !open_end) {
     return absl::InvalidArgumentError(absl::StrCat("'", line.arguments[expected.size()], "' is one argument too many: ",
                                                    program_, " ", CommandUsage(*line.command)));
   }

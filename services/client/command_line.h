@@ -34,7 +34,7 @@ struct FlagSpec {
 struct CommandSpec {
   std::string noun;
   std::string verb;
-  // Names of the positional arguments: "FILE"; "[JOB]" is optional.
+  // Names of the positional arguments: "FILE"; "[JOB]" is optional; a last one "JOB..." may be given several times.
   std::vector<std::string> arguments;
   std::string summary;
   // More lines for the command's own help; may be empty.
@@ -69,6 +69,9 @@ class CommandLineParser {
 
   // The help of everything, or of one command.
   std::string Help(const CommandSpec* command = nullptr) const;
+
+  const std::vector<FlagSpec>& global_flags() const { return global_flags_; }
+  const std::vector<CommandSpec>& commands() const { return commands_; }
 
  private:
   absl::StatusOr<const CommandSpec*> FindCommand(const std::vector<std::string>& words) const;

@@ -22,6 +22,7 @@ CommandLineParser MakeParser() {
                              "",
                              {{"detach", "", "", "go"}, {"set", "", "KEY=VALUE", "set", "", "", true}}},
                             {"job", "list", {}, "lists", "", {}},
+                            {"job", "plot", {"JOB..."}, "draws", "", {}},
                             {"worker", "list", {"[ID]"}, "lists", "", {}}});
 }
 
@@ -52,6 +53,11 @@ TEST(CommandLineTest, SingleDashAndWhatFollowsDoubleDashAreArguments) {
   EXPECT_THAT(MakeParser().Parse({"job", "submit", "--", "-o"}, NoEnvironment)->arguments, ElementsAre("-o"));
 }
 
+TEST(CommandLineTest, AnArgumentWithDotsMayBeGivenSeveralTimes) {
+  EXPECT_THAT(MakeParser().Parse({"job", "plot", "a"}, NoEnvironment)->arguments, ElementsAre("a"));
+  EXPECT_THAT(MakeParser().Parse({"job", "plot", "a", "b", "c"}, NoEnvironment)->arguments, ElementsAre("a", "b", "c"));
+}
+
 struct BadLine {
   std::vector<std::string> arguments;
   std::string message;
@@ -68,10 +74,11 @@ TEST_P(BadCommandLineTest, SaysWhatWouldBeRight) {
 
 INSTANTIATE_TEST_SUITE_P(All, BadCommandLineTest,
                          ::testing::Values(BadLine{{}, "a command is missing"},                           //
-                                           BadLine{{"job"}, "'job' needs a verb: submit, list"},          //
+                                           BadLine{{"job"}, "'job' needs a verb: submit, list, plot"},    //
                                            BadLine{{"job", "sbmit", "x"}, "did you mean 'job submit'?"},  //
                                            BadLine{{"job", "list", "--otput=json"}, "did you mean '--output'?"},
-                                           BadLine{{"job", "submit"}, "FILE is missing"},                    //
+                                           BadLine{{"job", "submit"}, "FILE is missing"},  //
+                                           BadLine{{"job", "plot"}, "JOB... is missing"},
                                            BadLine{{"job", "list", "x"}, "'x' is one argument too many"},    //
                                            BadLine{{"job", "list", "--detach"}, "has no flag --detach"},     //
                                            BadLine{{"job", "submit", "x", "--detach=1"}, "takes no value"},  //

@@ -4,6 +4,7 @@
 #define PENSTOCK_SERVICES_CLIENT_COMMANDS_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "services/client/command_line.h"
@@ -30,6 +31,10 @@ int RunCommand(const CommandContext& context);
 // Prints "penstockctl: MESSAGE" and returns the exit code that fits the status.
 int Fail(const absl::Status& status);
 
+// What the last of `words` may become, for a shell's completion.
+int PrintCandidates(const std::vector<std::string>& words);
+
+int PrintCompletionScript(const CommandContext& context);
 int JobSubmit(const CommandContext& context);
 int JobList(const CommandContext& context);
 int JobShow(const CommandContext& context);

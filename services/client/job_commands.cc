@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "google/protobuf/util/time_util.h"
 #include "services/client/commands.h"
@@ -29,6 +30,12 @@ bool IsLoopback(const std::string& address) {
 void Print(const Json& json) { std::printf("%s\n", json.dump(2).c_str()); }
 
 std::string Seconds(double value) { return value > 0 ? FormatNumber(value, 3) : "-"; }
+
+// In the legend: the job's name, with its id where the user named it by that (two runs of one name).
+std::string CurveName(const v1::JobStatus& job, size_t curves, const std::string& typed) {
+  if (curves == 1) return "";
+  return typed == job.name() ? job.name() : absl::StrCat(job.name(), " (", typed, ")");
+}
 
 }  // namespace
 
@@ -118,15 +125,23 @@ int JobHistory(const CommandContext& context) {
 }
 
 int JobPlot(const CommandContext& context) {
-  auto job = context.client.GetJob(context.line.arguments[0]);
-  if (!job.ok()) return Fail(job.status());
-  auto records = context.client.GetHistory(job->id());
-  if (!records.ok()) return Fail(records.status());
+  std::vector<PlotCurve> curves;
+  std::vector<std::string> names;
   PlotOptions options;
-  options.title = absl::StrCat(job->name(), ": ", job->step(), " steps");
-  auto svg = PlotLossCurve(*records, options);
+  for (const std::string& name : context.line.arguments) {
+    auto job = context.client.GetJob(name);
+    if (!job.ok()) return Fail(job.status());
+    auto records = context.client.GetHistory(job->id());
+    if (!records.ok()) return Fail(records.status());
+    options.title = absl::StrCat(job->name(), ": ", job->step(), " steps");
+    names.push_back(job->name());
+    curves.push_back({CurveName(*job, context.line.arguments.size(), name), std::move(*records)});
+  }
+  if (curves.size() > 1) options.title = absl::StrCat("Loss of ", curves.size(), " jobs");
+  auto svg = PlotLossCurves(curves, options);
   if (!svg.ok()) return Fail(svg.status());
-  const std::string path = context.line.Has("file") ? context.line.Flag("file") : absl::StrCat(job->name(), ".svg");
+  const std::string path =
+      context.line.Has("file") ? context.line.Flag("file") : absl::StrCat(absl::StrJoin(names, "-"), ".svg");
   if (path == "-") {
     std::fputs(svg->c_str(), stdout);
     return kExitDone;

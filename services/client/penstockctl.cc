@@ -8,11 +8,15 @@
 #include "absl/time/time.h"
 #include "services/base/version.h"
 #include "services/client/commands.h"
+#include "services/client/completion.h"
 
 namespace penstock {
 namespace {
 
 int Main(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments[0] == kCompleteWord) {
+    return PrintCandidates(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
+  }
   const CommandLineParser& parser = Commands();
   auto line = parser.Parse(arguments, [](const char* name) -> const char* { return std::getenv(name); });
   if (!line.ok()) return Fail(line.status());
