@@ -25,3 +25,22 @@ def penstock_proto_library(name, srcs, visibility = None):
         visibility = visibility,
         deps = ["@grpc//:grpc++"],
     )
+
+def penstock_fuzz_test(name, corpus, deps, seconds = 3):
+    """A fuzz target NAME.cc (LLVMFuzzerTestOneInput) as a short, seeded test over its corpus.
+
+    Args:
+      name: of the test; its source is NAME.cc.
+      corpus: the files of the seed corpus.
+      deps: what the target links.
+      seconds: how long it mutates at most.
+    """
+    native.cc_test(
+        name = name,
+        size = "small",
+        srcs = [name + ".cc"],
+        args = ["--seconds=%d" % seconds] + ["$(location %s)" % file for file in corpus],
+        data = corpus,
+        deps = deps + ["//third_party/fuzzing:driver"],
+        tags = ["fuzz"],
+    )

@@ -85,9 +85,10 @@ std::vector<std::string> CommandLine::Flags(const std::string& name) const {
 }
 
 CommandLineParser::CommandLineParser(std::string program, std::string summary, std::vector<FlagSpec> global_flags,
-                                     std::vector<CommandSpec> commands)
+                                     std::vector<CommandSpec> commands, std::string notes)
     : program_(std::move(program)),
       summary_(std::move(summary)),
+      notes_(std::move(notes)),
       global_flags_(std::move(global_flags)),
       commands_(std::move(commands)) {}
 
@@ -166,6 +167,12 @@ absl::StatusOr<CommandLine> CommandLineParser::Parse(const std::vector<std::stri
   if (line.version || (words.empty() && line.help)) return line;
   if (words.empty())
     return absl::InvalidArgumentError(absl::StrCat("a command is missing; `", program_, " --help` lists them"));
+  if (line.help && words.size() == 1) {
+    line.noun = words[0];
+    if (std::any_of(commands_.begin(), commands_.end(), [&](const auto& spec) { return spec.noun == words[0]; })) {
+      return line;
+    }
+  }
   PENSTOCK_ASSIGN_OR_RETURN(line.command, FindCommand(words));
   if (line.help) return line;
   line.arguments.assign(words.begin() + 2, words.end());
@@ -207,11 +214,15 @@ absl::Status CommandLineParser::CheckArguments(const CommandLine& line) const {
   return absl::OkStatus();
 }
 
-std::string CommandLineParser::Help(const CommandSpec* command) const {
+std::string CommandLineParser::Help(const CommandSpec* command, const std::string& noun) const {
   std::string help;
   if (command == nullptr) {
-    absl::StrAppend(&help, summary_, "\n\nUsage: ", program_, " NOUN VERB [arguments] [flags]\n\nCommands:\n");
-    for (const CommandSpec& spec : commands_) AppendColumns(CommandUsage(spec), spec.summary, &help);
+    const std::string usage = noun.empty() ? "NOUN VERB [arguments]" : absl::StrCat(noun, " VERB [arguments]");
+    absl::StrAppend(&help, summary_, "\n\nUsage: ", program_, " ", usage, " [flags]\n\nCommands:\n");
+    for (const CommandSpec& spec : commands_) {
+      if (noun.empty() || spec.noun == noun) AppendColumns(CommandUsage(spec), spec.summary, &help);
+    }
+    if (noun.empty() && !notes_.empty()) absl::StrAppend(&help, "\n", notes_, "\n");
   } else {
     absl::StrAppend(&help, command->summary, "\n\nUsage: ", program_, " ", CommandUsage(*command), " [flags]\n");
     if (!command->details.empty()) absl::StrAppend(&help, "\n", command->details, "\n");

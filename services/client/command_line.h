@@ -45,8 +45,9 @@ struct CommandSpec {
 // What the user typed, checked against the command's spec.
 struct CommandLine {
   const CommandSpec* command = nullptr;
-  // The user asked for help: of `command`, or of everything when that is null.
+  // The user asked for help: of `command`; where that is null of all commands of `noun`, or of everything.
   bool help = false;
+  std::string noun = {};
   bool version = false;
   std::vector<std::string> arguments;
   std::map<std::string, std::vector<std::string>> flags;
@@ -61,14 +62,15 @@ class CommandLineParser {
  public:
   using Environment = std::function<const char*(const char*)>;
 
+  // `notes` stand behind the list of all commands.
   CommandLineParser(std::string program, std::string summary, std::vector<FlagSpec> global_flags,
-                    std::vector<CommandSpec> commands);
+                    std::vector<CommandSpec> commands, std::string notes = "");
 
   // INVALID_ARGUMENT says what is wrong and what would be right ("no command 'job sbmit'; did you mean 'job submit'?").
   absl::StatusOr<CommandLine> Parse(const std::vector<std::string>& arguments, const Environment& environment) const;
 
-  // The help of everything, or of one command.
-  std::string Help(const CommandSpec* command = nullptr) const;
+  // The help of everything, of a noun's commands, or of one command.
+  std::string Help(const CommandSpec* command = nullptr, const std::string& noun = "") const;
 
   const std::vector<FlagSpec>& global_flags() const { return global_flags_; }
   const std::vector<CommandSpec>& commands() const { return commands_; }
@@ -79,6 +81,7 @@ class CommandLineParser {
 
   const std::string program_;
   const std::string summary_;
+  const std::string notes_;
   const std::vector<FlagSpec> global_flags_;
   const std::vector<CommandSpec> commands_;
 };

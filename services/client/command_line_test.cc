@@ -92,6 +92,11 @@ TEST(CommandLineTest, HelpNamesEveryCommandAndFlag) {
   for (const char* word : {"job submit FILE", "worker list [ID]", "-o, --output FORMAT", "TEST_COORDINATOR"}) {
     EXPECT_THAT(parser.Help(), HasSubstr(word));
   }
+  line = parser.Parse({"job", "--help"}, NoEnvironment);
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_THAT(parser.Help(line->command, line->noun), HasSubstr("job submit FILE"));
+  EXPECT_THAT(parser.Help(line->command, line->noun), ::testing::Not(HasSubstr("worker list")));
+  EXPECT_FALSE(parser.Parse({"jub", "--help"}, NoEnvironment).ok());
   line = parser.Parse({"job", "submit", "-h"}, NoEnvironment);
   ASSERT_TRUE(line.ok());
   EXPECT_THAT(parser.Help(line->command), HasSubstr("--set KEY=VALUE"));

@@ -90,7 +90,12 @@ const CommandLineParser& Commands() {
          {"output", "o", "table|json", "what to print: a table for people, or JSON for programs", "PENSTOCK_OUTPUT",
           "table"},
          {"timeout", "", "DURATION", "how long one call may take: 500ms, 30s, 2m", "PENSTOCK_TIMEOUT", "30s"}},
-        std::move(commands));
+        std::move(commands),
+        "A JOB is a name (its newest job), an id, or the unique beginning of an id. First steps:\n"
+        "  penstockctl worker list                       what the cluster has\n"
+        "  penstockctl job submit job.yaml               train; - in place of the file reads standard input\n"
+        "  penstockctl job plot first second             compare two runs\n"
+        "  source <(penstockctl completion bash)         complete commands, flags and names with the tabulator key");
   }();
   return parser;
 }

@@ -87,7 +87,7 @@ TEST(CompletionTest, TheCoordinatorIsTheOneTyped) {
 std::string RunBash(const std::string& line, const std::string& answer) {
   const std::string folder = ::testing::TempDir();
   std::ofstream(folder + "/script.bash") << *CompletionScript("bash");
-  std::ofstream(folder + "/asked.sh") << "#!/bin/bash\nprintf '[%s]' \"$@\" > " << folder << "/asked\nprintf '"
+  std::ofstream(folder + "/asked.sh") << "#!/bin/bash\nprintf '[%s]' \"$@\" > " << folder << "/asked\nprintf -- '"
                                       << answer << "'\n";
   const std::string command = absl::StrCat(
       "cd ", folder,

@@ -25,7 +25,7 @@ int Main(const std::vector<std::string>& arguments) {
     return kExitDone;
   }
   if (line->help) {
-    std::fputs(parser.Help(line->command).c_str(), stdout);
+    std::fputs(parser.Help(line->command, line->noun).c_str(), stdout);
     return kExitDone;
   }
   absl::Duration timeout;

@@ -54,10 +54,9 @@ TEST(ClientTest, DestroyingTheClientEndsItsCallsFirst) {
   request.set_step(1);
   std::atomic<int> cancelled{0};
   for (int i = 0; i < 20; ++i) {
-    client->shard(i % 2).PrepareAsync(request, {.timeout = absl::Seconds(60), .group = &client->group()},
-                                      [&](const absl::StatusOr<v1::PrepareResponse>& reply) {
-                                        cancelled += absl::IsCancelled(reply.status());
-                                      });
+    client->shard(i % 2).PrepareAsync(
+        request, {.timeout = absl::Seconds(60), .group = &client->group()},
+        [&](const absl::StatusOr<v1::PrepareResponse>& reply) { cancelled += absl::IsCancelled(reply.status()); });
   }
   client.reset();
   EXPECT_EQ(cancelled, 20);
