@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/group_parts.h"
 
 namespace penstock {
 namespace {
@@ -23,44 +24,6 @@ absl::Status WaitAll(Transfers& transfers) {
   for (const std::shared_ptr<Transfer>& transfer : transfers) PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
   transfers.clear();
   return absl::OkStatus();
-}
-
-// This rank's index in `group`.
-absl::StatusOr<int> IndexIn(absl::Span<const int> group, int rank) {
-  const auto found = std::find(group.begin(), group.end(), rank);
-  if (found == group.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " is not in the group of the collective"));
-  }
-  return static_cast<int>(found - group.begin());
-}
-
-absl::Status CheckParts(absl::Span<const int> group, absl::Span<float> data,
-                        absl::Span<const std::vector<Part>> parts) {
-  if (parts.size() != group.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a group of ", group.size(), " ranks needs as many lists of parts, not ", parts.size()));
-  }
-  const int64_t size = static_cast<int64_t>(data.size());
-  for (const std::vector<Part>& list : parts) {
-    for (const Part& part : list) {
-      if (part.begin < 0 || part.count < 0 || part.begin > size || part.count > size - part.begin) {
-        return absl::InvalidArgumentError(absl::StrCat("part [", part.begin, ", ", part.begin, " + ", part.count,
-                                                       ") is not within a buffer of ", size, " elements"));
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-// Cuts parts into chunks of at most chunk_elements.
-std::vector<Part> Chunks(const std::vector<Part>& parts, int64_t chunk_elements) {
-  std::vector<Part> chunks;
-  for (const Part& part : parts) {
-    for (int64_t done = 0; done < part.count; done += chunk_elements) {
-      chunks.push_back({part.begin + done, std::min(chunk_elements, part.count - done)});
-    }
-  }
-  return chunks;
 }
 
 // own[i] = others[0][i] + ... + own[i] + ... + others[n-1][i], from left to right, where own stands at `own_index`.
@@ -89,8 +52,8 @@ void AddInOrder(absl::Span<float> own, const std::vector<const float*>& others, 
 
 absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
                                          absl::Span<const std::vector<Part>> parts) {
-  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
-  PENSTOCK_RETURN_IF_ERROR(CheckParts(group, data, parts));
+  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexInGroup(group, rank()));
+  PENSTOCK_RETURN_IF_ERROR(CheckParts(group, static_cast<int64_t>(data.size()), parts));
   CountCollective();
   const int members = static_cast<int>(group.size());
   if (members == 1) return absl::OkStatus();
@@ -103,7 +66,7 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
   std::vector<std::vector<Part>> chunks(members);
   size_t rounds = 0;
   for (int i = 0; i < members; ++i) {
-    chunks[i] = Chunks(parts[i], chunk_elements);
+    chunks[i] = CutParts(parts[i], chunk_elements);
     rounds = std::max(rounds, chunks[i].size());
   }
   const std::vector<Part>& own = chunks[self];
@@ -147,15 +110,15 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
 
 absl::Status Communicator::AllGather(absl::Span<const int> group, absl::Span<float> data,
                                      absl::Span<const std::vector<Part>> parts) {
-  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
-  PENSTOCK_RETURN_IF_ERROR(CheckParts(group, data, parts));
+  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexInGroup(group, rank()));
+  PENSTOCK_RETURN_IF_ERROR(CheckParts(group, static_cast<int64_t>(data.size()), parts));
   CountCollective();
   constexpr int64_t kChunkElements = kMessageBytesMax / sizeof(float);
   Transfers transfers;
   const int members = static_cast<int>(group.size());
   for (int i = 0; i < members; ++i) {
     if (i == self) continue;
-    for (const Part& part : Chunks(parts[i], kChunkElements)) {
+    for (const Part& part : CutParts(parts[i], kChunkElements)) {
       PENSTOCK_ASSIGN_OR_RETURN(
           auto recv, StartRecv(group[i], kAllGatherTag, AsWritableBytes(data.subspan(part.begin, part.count))));
       transfers.push_back(std::move(recv));
@@ -163,7 +126,7 @@ absl::Status Communicator::AllGather(absl::Span<const int> group, absl::Span<flo
   }
   for (int i = 0; i < members; ++i) {
     if (i == self) continue;
-    for (const Part& part : Chunks(parts[self], kChunkElements)) {
+    for (const Part& part : CutParts(parts[self], kChunkElements)) {
       const absl::Span<const float> from = data.subspan(part.begin, part.count);
       PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kAllGatherTag, AsBytes(from)));
       transfers.push_back(std::move(send));
@@ -185,7 +148,7 @@ absl::Status Communicator::AllReduce(absl::Span<const int> group, absl::Span<flo
 }
 
 absl::Status Communicator::Broadcast(absl::Span<const int> group, int root_index, absl::Span<std::byte> data) {
-  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
+  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexInGroup(group, rank()));
   if (root_index < 0 || root_index >= static_cast<int>(group.size())) {
     return absl::InvalidArgumentError(
         absl::StrCat("root ", root_index, " is not an index of a group of ", group.size(), " ranks"));
@@ -209,7 +172,7 @@ absl::Status Communicator::Broadcast(absl::Span<const int> group, int root_index
 }
 
 absl::Status Communicator::Barrier(absl::Span<const int> group) {
-  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexIn(group, rank()));
+  PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexInGroup(group, rank()));
   CountCollective();
   // Dissemination barrier (Hensgen, Finkel and Manber, 1988): in round r everybody signals the member 2^r further on.
   const int members = static_cast<int>(group.size());

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
@@ -30,6 +32,11 @@ absl::StatusOr<DeviceFacts> QueryDevice(int device) {
   PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaDriverGetVersion(&facts.driver_version), "the driver's version"));
   PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaRuntimeGetVersion(&facts.runtime_version), "the run-time library's version"));
   return facts;
+}
+
+void PrepareEnvironment() {
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
+  setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0);
 }
 
 std::string Describe(const DeviceFacts& facts) {

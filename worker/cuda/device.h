@@ -25,6 +25,12 @@ struct DeviceFacts {
 // run-time library is linked statically and looks for the driver when it is first called.
 absl::StatusOr<DeviceFacts> QueryDevice(int device);
 
+// Sets what the CUDA runtime reads at its first call, where the environment doesn't say otherwise: as many hardware
+// queues as streams may use (CUDA_DEVICE_MAX_CONNECTIONS=32), so that one stream never waits behind another one's wait,
+// and kernels loaded before they are first needed (CUDA_MODULE_LOADING=EAGER), as loading one waits for kernels that
+// may be waiting for a peer. At the start of a process, before other threads.
+void PrepareEnvironment();
+
 // "NVIDIA H200, sm_90, 139.8 GiB, CUDA 13.0 (driver 13.0)".
 std::string Describe(const DeviceFacts& facts);
 

@@ -1,0 +1,137 @@
+#include "worker/comm/nccl/nccl_collectives.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "worker/comm/group_parts.h"
+#include "worker/cuda/status.h"
+#include "worker/ops/cuda/kernels/ordered_sum.h"
+
+namespace penstock {
+namespace {
+
+// Gives calls to NCCL until one fails.
+class Calls {
+ public:
+  void Add(ncclResult_t result) {
+    if (result_ == ncclSuccess || result_ == ncclInProgress) result_ = result;
+  }
+  bool ok() const { return result_ == ncclSuccess || result_ == ncclInProgress; }
+  ncclResult_t result() const { return result_; }
+
+ private:
+  ncclResult_t result_ = ncclSuccess;
+};
+
+}  // namespace
+
+absl::Status NcclGroup::AwaitAll() {
+  cuda::Event done;
+  PENSTOCK_RETURN_IF_ERROR(channel_->Mark(&done));
+  return channel_->AwaitMark(done);
+}
+
+absl::Status NcclGroup::ReduceScatterInOrder(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
+  const int64_t others = members_ - 1;
+  // From the group's size alone, so that all members cut alike.
+  const int64_t chunk_elements =
+      std::max<int64_t>(1, static_cast<int64_t>(kReduceScratchBytesMax / sizeof(float)) / others);
+  std::vector<std::vector<Part>> chunks(members_);
+  size_t rounds = 0;
+  for (int i = 0; i < members_; ++i) {
+    chunks[i] = CutParts(parts[i], chunk_elements);
+    rounds = std::max(rounds, chunks[i].size());
+  }
+  const std::vector<Part>& own = chunks[self_];
+  // The stream orders the rounds: a chunk is added before the next one is received into the scratch.
+  for (size_t round = 0; round < rounds; ++round) {
+    PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+      Calls calls;
+      for (int i = 0; i < members_ && calls.ok(); ++i) {
+        if (i == self_) continue;
+        if (round < own.size()) {
+          calls.Add(channel_->nccl().Recv(scratch_ + (i < self_ ? i : i - 1) * chunk_elements, own[round].count,
+                                          ncclFloat32, i, channel_->comm(), channel_->stream()));
+        }
+        if (round < chunks[i].size() && calls.ok()) {
+          calls.Add(channel_->nccl().Send(data.data() + chunks[i][round].begin, chunks[i][round].count, ncclFloat32, i,
+                                          channel_->comm(), channel_->stream()));
+        }
+      }
+      return calls.result();
+    }));
+    if (round < own.size()) {
+      PENSTOCK_RETURN_IF_ERROR(
+          cuda::ToStatus(cuda::AddInOrder(data.data() + own[round].begin, own[round].count, scratch_, chunk_elements,
+                                          static_cast<int>(others), self_, channel_->stream()),
+                         "adding a group's gradients"));
+    }
+  }
+  return AwaitAll();
+}
+
+absl::Status NcclGroup::ReduceScatterFast(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
+  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+    Calls calls;
+    for (int root = 0; root < members_; ++root) {
+      for (const Part& part : parts[root]) {
+        if (part.count == 0 || !calls.ok()) continue;
+        // In place: the receive buffer counts at the root alone.
+        float* const at = data.data() + part.begin;
+        calls.Add(channel_->nccl().Reduce(at, at, part.count, ncclFloat32, ncclSum, root, channel_->comm(),
+                                          channel_->stream()));
+      }
+    }
+    return calls.result();
+  }));
+  return AwaitAll();
+}
+
+absl::Status NcclGroup::AllGather(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
+  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+    Calls calls;
+    for (int i = 0; i < members_; ++i) {
+      if (i == self_) continue;
+      for (const Part& part : parts[i]) {
+        if (part.count == 0 || !calls.ok()) continue;
+        calls.Add(channel_->nccl().Recv(data.data() + part.begin, part.count, ncclFloat32, i, channel_->comm(),
+                                        channel_->stream()));
+      }
+      for (const Part& part : parts[self_]) {
+        if (part.count == 0 || !calls.ok()) continue;
+        calls.Add(channel_->nccl().Send(data.data() + part.begin, part.count, ncclFloat32, i, channel_->comm(),
+                                        channel_->stream()));
+      }
+    }
+    return calls.result();
+  }));
+  return AwaitAll();
+}
+
+absl::Status NcclGroup::AllReduceFast(absl::Span<float> data) {
+  if (data.empty()) return absl::OkStatus();
+  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+    return channel_->nccl().AllReduce(data.data(), data.data(), data.size(), ncclFloat32, ncclSum, channel_->comm(),
+                                      channel_->stream());
+  }));
+  return AwaitAll();
+}
+
+absl::Status NcclGroup::Broadcast(int root, absl::Span<std::byte> data) {
+  if (data.empty()) return absl::OkStatus();
+  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+    return channel_->nccl().Broadcast(data.data(), data.data(), data.size(), ncclUint8, root, channel_->comm(),
+                                      channel_->stream());
+  }));
+  return AwaitAll();
+}
+
+absl::Status NcclGroup::Barrier() {
+  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+    return channel_->nccl().AllReduce(scratch_, scratch_, 1, ncclInt32, ncclMax, channel_->comm(), channel_->stream());
+  }));
+  return AwaitAll();
+}
+
+}  // namespace penstock

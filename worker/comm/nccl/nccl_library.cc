@@ -1,0 +1,53 @@
+#include "worker/comm/nccl/nccl_library.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "worker/cuda/dynamic_library.h"
+
+namespace penstock {
+namespace {
+
+absl::StatusOr<const NcclLibrary*> Open() {
+  PENSTOCK_ASSIGN_OR_RETURN(const cuda::DynamicLibrary library, cuda::DynamicLibrary::Open({"libnccl.so.2"}));
+  NcclLibrary nccl;
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclGetVersion", &nccl.GetVersion));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclGetErrorString", &nccl.GetErrorString));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclGetLastError", &nccl.GetLastError));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclGetUniqueId", &nccl.GetUniqueId));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclCommInitRankConfig", &nccl.CommInitRankConfig));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclCommAbort", &nccl.CommAbort));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclCommGetAsyncError", &nccl.CommGetAsyncError));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclGroupStart", &nccl.GroupStart));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclGroupEnd", &nccl.GroupEnd));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclSend", &nccl.Send));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclRecv", &nccl.Recv));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclAllReduce", &nccl.AllReduce));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclReduce", &nccl.Reduce));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclBroadcast", &nccl.Broadcast));
+  PENSTOCK_RETURN_IF_ERROR(nccl.ToStatus(nccl.GetVersion(&nccl.version), nullptr, "NCCL's version"));
+  if (nccl.version < NCCL_VERSION_CODE) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("NCCL ", nccl.version, " is older than ", NCCL_VERSION_CODE,
+                     ", which this worker was built with: install that or a later one"));
+  }
+  return new NcclLibrary(nccl);
+}
+
+}  // namespace
+
+absl::StatusOr<const NcclLibrary*> NcclLibrary::Get() {
+  static const auto* const library = new absl::StatusOr<const NcclLibrary*>(Open());
+  return *library;
+}
+
+absl::Status NcclLibrary::ToStatus(ncclResult_t result, ncclComm_t comm, absl::string_view what) const {
+  if (result == ncclSuccess || result == ncclInProgress) return absl::OkStatus();
+  const char* last = comm == nullptr ? nullptr : GetLastError(comm);
+  const std::string message =
+      absl::StrCat(what, ": ", GetErrorString(result),
+                   last == nullptr || *last == '\0' ? std::string() : absl::StrCat(" (", last, ")"));
+  const bool network = result == ncclRemoteError || result == ncclSystemError;
+  return network ? absl::UnavailableError(message) : absl::InternalError(message);
+}
+
+}  // namespace penstock

@@ -1,0 +1,17 @@
+// The NCCL communicators that a rank's plan needs: a lane for each neighbour and direction that its lists name, the
+// tied gradient's lane, and the groups of its collectives. Both ends of a lane find it in their own plans.
+//
+// Loss reports aren't in it: they are structures in host memory, and go to the leader over Gloo.
+#ifndef PENSTOCK_WORKER_RUNTIME_RANK_TOPOLOGY_H_
+#define PENSTOCK_WORKER_RUNTIME_RANK_TOPOLOGY_H_
+
+#include "worker/comm/nccl/nccl_topology.h"
+#include "worker/runtime/rank_plan.h"
+
+namespace penstock {
+
+NcclTopology TopologyOf(const RankPlan& plan);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_RUNTIME_RANK_TOPOLOGY_H_
