@@ -23,6 +23,10 @@ class LayerNorm : public Operation {
   // x (rows, width), gamma, beta (width); writes y (rows, width), mean and reciprocal_std (rows) for the backward pass.
   virtual absl::Status Forward(const OpContext& context, const void* x, const void* gamma, const void* beta, void* y,
                                float* mean, float* reciprocal_std) const = 0;
+  // The same of sum = a + b (rows, width), which is written too: a residual branch joins and is normalised in one pass.
+  virtual absl::Status ForwardOfSum(const OpContext& context, const void* a, const void* b, void* sum,
+                                    const void* gamma, const void* beta, void* y, float* mean,
+                                    float* reciprocal_std) const = 0;
   // dy (rows, width). Adds to dx (rows, width), where the residual branch's gradient stands already, and to dgamma and
   // dbeta (width).
   virtual absl::Status Backward(const OpContext& context, const void* x, const void* gamma, const float* mean,

@@ -40,11 +40,6 @@ absl::Status CheckPositive(const char* operation, std::initializer_list<Dimensio
   return absl::OkStatus();
 }
 
-absl::Status CheckType(const char* operation, DataType type) {
-  if (type == DataType::kFloat32) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(operation, ": the CPU doesn't compute in ", DataTypeName(type), " yet"));
-}
-
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(int threads) : threads_(threads), matmuls_(threads) {}
@@ -77,13 +72,11 @@ class CpuBackend : public Backend {
 
   absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("linear", {{"rows", shape.rows}, {"in", shape.in}, {"out", shape.out}}));
-    PENSTOCK_RETURN_IF_ERROR(CheckType("linear", shape.type));
     return cpu::CreateLinear(shape, &matmuls_);
   }
 
   absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("layer norm", {{"rows", shape.rows}, {"width", shape.width}}));
-    PENSTOCK_RETURN_IF_ERROR(CheckType("layer norm", shape.type));
     return cpu::CreateLayerNorm(shape, threads_);
   }
 
@@ -92,20 +85,17 @@ class CpuBackend : public Backend {
                                                          {"seq_length", shape.seq_length},
                                                          {"heads", shape.heads},
                                                          {"head_dim", shape.head_dim}}));
-    PENSTOCK_RETURN_IF_ERROR(CheckType("attention", shape.type));
     return cpu::CreateCausalAttention(shape, threads_);
   }
 
   absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements, DataType type) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckType("gelu", type));
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("gelu", {{"elements", elements}}));
-    return cpu::CreateGelu(elements, threads_);
+    return cpu::CreateGelu(elements, type, threads_);
   }
 
   absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements, DataType type) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckType("residual add", type));
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("residual add", {{"elements", elements}}));
-    return cpu::CreateResidualAdd(elements, threads_);
+    return cpu::CreateResidualAdd(elements, type, threads_);
   }
 
   absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {
@@ -113,7 +103,6 @@ class CpuBackend : public Backend {
                                                          {"seq_length", shape.seq_length},
                                                          {"vocab_size", shape.vocab_size},
                                                          {"hidden", shape.hidden}}));
-    PENSTOCK_RETURN_IF_ERROR(CheckType("embedding", shape.type));
     return cpu::CreateEmbedding(shape, threads_);
   }
 

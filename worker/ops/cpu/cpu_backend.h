@@ -1,4 +1,4 @@
-// The CPU's operations: oneDNN for matrix products, OpenMP for the rest, fp32.
+// The CPU's operations: oneDNN for matrix products, own kernels on OpenMP threads for the rest, fp32 or bf16.
 //
 // Deterministic: on one machine and with one thread count the same call gives the same bits; apart from oneDNN's
 // products the number of threads doesn't show either, because work is cut so that each sum is made by one thread.

@@ -7,43 +7,30 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "worker/ops/cpu/kernels.h"
 #include "worker/ops/cpu/parallel.h"
-#include "worker/ops/cpu/vector.h"
 
 namespace penstock::cpu {
 namespace {
 
 struct RowSoftmax {
-  float maximum;
-  double sum;  // of e^(logit - maximum)
+  float maximum = -std::numeric_limits<float>::infinity();
+  float sum = 0;  // of e^(logit - maximum)
 };
 
 RowSoftmax Reduce(const float* logits, int64_t width) {
-  constexpr float kLowest = -std::numeric_limits<float>::infinity();
-  Floats maxima = Splat(0.0F) + kLowest;
-  ForLanes(0, width, [&](int64_t i, int64_t count) { maxima = Max(LoadUpTo(logits + i, count, kLowest), maxima); });
-  const float maximum = MaxLane(maxima);
-  Floats sums{};
-  int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) sums += Exp(Load(logits + i) - maximum);
-  double sum = Sum(sums);
-  if (i < width) {
-    float tail[kLanes];
-    Store(tail, Exp(LoadPart(logits + i, width - i, maximum) - maximum));
-    for (int64_t lane = 0; lane < width - i; ++lane) sum += tail[lane];
-  }
-  return {maximum, sum};
+  RowSoftmax row;
+  KernelsFor<float>().softmax_statistics(logits, width, &row.maximum, &row.sum);
+  return row;
 }
 
 double RowLoss(const float* logits, const RowSoftmax& row, int32_t target) {
-  return std::log(row.sum) - (static_cast<double>(logits[target]) - static_cast<double>(row.maximum));
+  return std::log(static_cast<double>(row.sum)) -
+         (static_cast<double>(logits[target]) - static_cast<double>(row.maximum));
 }
 
 void ReplaceByGradient(float* logits, int64_t width, const RowSoftmax& row, int32_t target) {
-  const float scale = static_cast<float>(1.0 / row.sum);
-  ForLanes(0, width, [&](int64_t i, int64_t count) {
-    StoreUpTo(logits + i, Exp(LoadUpTo(logits + i, count) - row.maximum) * scale, count);
-  });
+  KernelsFor<float>().softmax_gradient(logits, width, row.maximum, 1.0F / row.sum, logits);
   logits[target] -= 1.0F;
 }
 

@@ -3,46 +3,43 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "worker/ops/cpu/kernels.h"
 #include "worker/ops/cpu/parallel.h"
-#include "worker/ops/cpu/vector.h"
 
 namespace penstock::cpu {
 namespace {
 
+// Threads share the columns in runs of this many.
+constexpr int64_t kColumnUnit = 16;
+
+template <typename T>
 class CpuEmbedding : public Embedding {
  public:
   CpuEmbedding(const EmbeddingShape& shape, int threads) : shape_(shape), threads_(threads) {}
 
-  absl::Status Forward(const OpContext&, const int32_t* tokens, const void* wte_data, const void* wpe_data,
-                       void* x_data) const override {
-    const float* wte = static_cast<const float*>(wte_data);
-    const float* wpe = static_cast<const float*>(wpe_data);
-    float* x = static_cast<float*>(x_data);
+  absl::Status Forward(const OpContext&, const int32_t* tokens, const void* wte, const void* wpe,
+                       void* x) const override {
     PENSTOCK_RETURN_IF_ERROR(CheckTokens(tokens));
     const int64_t width = shape_.hidden;
     ParallelFor(threads_, Tokens(), 1 + kParallelElementsMin / 4 / width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const float* token = wte + tokens[i] * width;
-        const float* position = wpe + (i % shape_.seq_length) * width;
-        float* out = x + i * width;
-        for (int64_t c = 0; c < width; ++c) out[c] = token[c] + position[c];
+        kernels_.add(static_cast<const T*>(wte) + tokens[i] * width,
+                     static_cast<const T*>(wpe) + (i % shape_.seq_length) * width, static_cast<T*>(x) + i * width,
+                     width);
       }
     });
     return absl::OkStatus();
   }
 
-  absl::Status Backward(const OpContext&, const int32_t* tokens, const void* dx_data, float* dwte,
+  absl::Status Backward(const OpContext&, const int32_t* tokens, const void* dx, float* dwte,
                         float* dwpe) const override {
-    const float* dx = static_cast<const float*>(dx_data);
     PENSTOCK_RETURN_IF_ERROR(CheckTokens(tokens));
     const int64_t width = shape_.hidden;
-    ParallelFor(threads_, width, kLanes, [&](int64_t begin, int64_t end) {
+    ParallelFor(threads_, width, kColumnUnit, [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < Tokens(); ++i) {
-        const float* in = dx + i * width;
-        float* token = dwte + tokens[i] * width;
-        float* position = dwpe + (i % shape_.seq_length) * width;
-        for (int64_t c = begin; c < end; ++c) token[c] += in[c];
-        for (int64_t c = begin; c < end; ++c) position[c] += in[c];
+        const T* in = static_cast<const T*>(dx) + i * width + begin;
+        kernels_.accumulate(in, dwte + tokens[i] * width + begin, end - begin);
+        kernels_.accumulate(in, dwpe + (i % shape_.seq_length) * width + begin, end - begin);
       }
     });
     return absl::OkStatus();
@@ -62,6 +59,7 @@ class CpuEmbedding : public Embedding {
     return absl::OkStatus();
   }
 
+  const Kernels<T>& kernels_ = KernelsFor<T>();
   const EmbeddingShape shape_;
   const int threads_;
 };
@@ -69,7 +67,8 @@ class CpuEmbedding : public Embedding {
 }  // namespace
 
 std::unique_ptr<Embedding> CreateEmbedding(const EmbeddingShape& shape, int threads) {
-  return std::make_unique<CpuEmbedding>(shape, threads);
+  if (shape.type == DataType::kBfloat16) return std::make_unique<CpuEmbedding<Bfloat16>>(shape, threads);
+  return std::make_unique<CpuEmbedding<float>>(shape, threads);
 }
 
 }  // namespace penstock::cpu

@@ -4,11 +4,12 @@
 
 #include <memory>
 
+#include "core/base/data_type.h"
 #include "worker/ops/gelu.h"
 
 namespace penstock::cpu {
 
-std::unique_ptr<Gelu> CreateGelu(int64_t elements, int threads);
+std::unique_ptr<Gelu> CreateGelu(int64_t elements, DataType type, int threads);
 
 }  // namespace penstock::cpu
 

@@ -4,31 +4,21 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "worker/ops/cpu/kernels.h"
 #include "worker/ops/cpu/parallel.h"
-#include "worker/ops/cpu/vector.h"
 
 namespace penstock::cpu {
 namespace {
 
-// Columns whose sums over all rows one thread makes at a time: their accumulators stay in the first-level cache.
-constexpr int64_t kColumnBlock = 64;
+// Threads share a bias in runs of this many columns.
+constexpr int64_t kColumnUnit = 64;
 
 // Adds the sum over all rows of dy (rows, width) to dbias (width). Columns are cut over threads: bits don't depend on
 // them.
-void AddColumnSums(const float* dy, int64_t rows, int64_t width, int threads, float* dbias) {
-  ParallelFor(threads, width, kColumnBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; block += kColumnBlock) {
-      const int64_t stop = std::min(block + kColumnBlock, end);
-      float sums[kColumnBlock] = {};
-      for (int64_t row = 0; row < rows; ++row) {
-        const float* from = dy + row * width;
-        ForLanes(block, stop, [&](int64_t i, int64_t count) {
-          float* to = sums + (i - block);
-          StoreUpTo(to, LoadUpTo(to, count) + LoadUpTo(from + i, count), count);
-        });
-      }
-      for (int64_t i = block; i < stop; ++i) dbias[i] += sums[i - block];
-    }
+template <typename T>
+void AddColumnSums(const void* dy, int64_t rows, int64_t width, int threads, float* dbias) {
+  ParallelFor(threads, width, kColumnUnit, [&](int64_t begin, int64_t end) {
+    KernelsFor<T>().column_sums(static_cast<const T*>(dy), rows, width, begin, end, dbias);
   });
 }
 
@@ -58,7 +48,10 @@ class CpuLinear : public Linear {
 
   absl::Status BackwardWeight(const OpContext& context, const void* x, const void* dy, float* dweight, float* dbias,
                               GradientMode mode) const override {
-    if (shape_.has_bias) AddColumnSums(static_cast<const float*>(dy), shape_.rows, shape_.out, threads_, dbias);
+    if (shape_.has_bias) {
+      (shape_.type == DataType::kBfloat16 ? AddColumnSums<Bfloat16> : AddColumnSums<float>)(dy, shape_.rows, shape_.out,
+                                                                                            threads_, dbias);
+    }
     return shape_.layout == WeightLayout::kOutIn ? weight_->Run(context, dy, x, nullptr, dweight, mode)
                                                  : weight_->Run(context, x, dy, nullptr, dweight, mode);
   }

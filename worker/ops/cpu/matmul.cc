@@ -175,14 +175,4 @@ absl::StatusOr<std::shared_ptr<const Matmul>> MatmulCache::Get(const MatmulShape
   return matmul;
 }
 
-absl::Status StridedMatmul(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, float alpha,
-                           const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
-                           int64_t ldc) {
-  const dnnl_status_t status =
-      dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-  if (status == dnnl_success) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("oneDNN couldn't run the strided product (", m, ", ", k, ") x (", k, ", ", n,
-                                          "): status ", static_cast<int>(status)));
-}
-
 }  // namespace penstock::cpu

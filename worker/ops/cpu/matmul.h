@@ -86,11 +86,6 @@ class MatmulCache {
   std::map<MatmulShape, std::shared_ptr<const Matmul>> by_shape_;  // guarded by mutex_
 };
 
-// c (m, n; rows ldc apart) = alpha * op(a) op(b) + beta * c on row-major matrices with any leading dimension, on the
-// calling thread alone when called from inside a parallel region.
-absl::Status StridedMatmul(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, float alpha,
-                           const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
-
 }  // namespace penstock::cpu
 
 #endif  // PENSTOCK_WORKER_OPS_CPU_MATMUL_H_

@@ -4,11 +4,12 @@
 
 #include <memory>
 
+#include "core/base/data_type.h"
 #include "worker/ops/residual.h"
 
 namespace penstock::cpu {
 
-std::unique_ptr<ResidualAdd> CreateResidualAdd(int64_t elements, int threads);
+std::unique_ptr<ResidualAdd> CreateResidualAdd(int64_t elements, DataType type, int threads);
 
 }  // namespace penstock::cpu
 

@@ -6,7 +6,7 @@
 
 #include "gtest/gtest.h"
 
-namespace penstock::cpu {
+namespace penstock::cpu::v3 {
 namespace {
 
 float ExpOf(float x) {
@@ -64,4 +64,4 @@ TEST(Vector, LanesCoverARangeOnce) {
 }
 
 }  // namespace
-}  // namespace penstock::cpu
+}  // namespace penstock::cpu::v3
