@@ -40,6 +40,24 @@ std::vector<float> DeviceFloats::Read() const {
   return values;
 }
 
+DeviceBfloats::DeviceBfloats(Backend* backend, const std::vector<float>& values)
+    : backend_(backend), memory_(backend->Allocate(static_cast<int64_t>(values.size() * sizeof(Bfloat16))).value()) {
+  std::vector<Bfloat16> narrow(values.size());
+  ToBfloat16(values, narrow);
+  PENSTOCK_CHECK(backend_->Copy({}, narrow.data(), memory_->data(), memory_->size()).ok());
+}
+
+DeviceBfloats::DeviceBfloats(Backend* backend, int64_t size, float fill)
+    : DeviceBfloats(backend, std::vector<float>(static_cast<size_t>(size), fill)) {}
+
+std::vector<float> DeviceBfloats::Read() const {
+  std::vector<Bfloat16> narrow(static_cast<size_t>(memory_->size()) / sizeof(Bfloat16));
+  PENSTOCK_CHECK(backend_->Copy({}, memory_->data(), narrow.data(), memory_->size()).ok());
+  std::vector<float> values(narrow.size());
+  ToFloat(narrow, values);
+  return values;
+}
+
 DeviceTokens::DeviceTokens(Backend* backend, const std::vector<int32_t>& tokens)
     : memory_(backend->Allocate(static_cast<int64_t>(tokens.size() * sizeof(int32_t))).value()) {
   PENSTOCK_CHECK(backend->Copy({}, tokens.data(), memory_->data(), memory_->size()).ok());

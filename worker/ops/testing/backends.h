@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/bfloat16.h"
 #include "gtest/gtest.h"
 #include "worker/ops/backend.h"
 
@@ -52,6 +53,20 @@ class DeviceFloats {
  private:
   Backend* const backend_;
   const int64_t size_;
+  std::unique_ptr<DeviceMemory> memory_;
+};
+
+// The same in bf16 there: values are rounded on the way.
+class DeviceBfloats {
+ public:
+  DeviceBfloats(Backend* backend, const std::vector<float>& values);
+  DeviceBfloats(Backend* backend, int64_t size, float fill);
+
+  void* data() const { return memory_->data(); }
+  std::vector<float> Read() const;
+
+ private:
+  Backend* backend_;
   std::unique_ptr<DeviceMemory> memory_;
 };
 
