@@ -27,6 +27,7 @@
 #include "worker/ops/cpu/passive_threads.h"
 #include "worker/runtime/parameter_state_client.h"
 #include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rate_probe.h"
 #include "worker/runtime/worker_node.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:0", "host:port of health checks and reflection; port 0 takes any free one");
@@ -113,6 +114,8 @@ absl::StatusOr<Member::Options> MemberOptions(const RpcServer& server, const Met
   if (metrics != nullptr) member.info.set_metrics_address(metrics->address());
   member.info.set_device("cpu");
   member.info.set_threads(Threads());
+  // Once in a process's life; every Hello carries it.
+  PENSTOCK_ASSIGN_OR_RETURN(*member.info.mutable_rates(), MeasureRates(Threads()));
   member.on_command = [&node](const v1::MemberCommand& command) { node.OnCommand(command); };
   member.running = [&node] { return node.running(); };
   member.cursor = [&node] { return node.cursor(); };

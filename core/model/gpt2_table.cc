@@ -1,4 +1,5 @@
 // The table of GPT-2 (Radford et al. 2019): learned positions, pre-norm layers, head tied to the token embedding.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -22,12 +23,16 @@ double LayerForwardFlops(const Sizes& s) {
   return linear + attention;
 }
 
-// Inputs of both norms, both norms' outputs, fused QKV, attention's output (8 T C); both sides of GELU; probabilities;
-// mean and reciprocal deviation of both norms.
-int64_t LayerActivationBytes(const Sizes& s) {
-  return 4 *
-         (8 * s.positions * s.hidden + 2 * s.positions * s.mlp + s.heads * s.positions * s.positions + 4 * s.positions);
+// Fused QKV, attention's output, both sides of GELU and each row's log-sum-exp: divided by heads and by width.
+int64_t LayerSplitActivationBytes(const Sizes& s) {
+  return 4 * (4 * s.positions * s.hidden + 2 * s.positions * s.mlp + s.heads * s.positions);
 }
+// Inputs and outputs of both norms, with mean and reciprocal deviation.
+int64_t LayerActivationBytes(const Sizes& s) {
+  return LayerSplitActivationBytes(s) + 4 * (4 * s.positions * s.hidden + 4 * s.positions);
+}
+// Rows of logits at a time, as in worker/model/gpt2_head.cc.
+constexpr int64_t kHeadRowsMax = 1024;
 
 void AddEmbedding(const Sizes& s, double init_std, TableBuilder* builder) {
   Block& block = builder->BeginBlock("embedding", BlockKind::kEmbedding);
@@ -46,6 +51,8 @@ void AddLayer(const Sizes& s, int64_t layer, double init_std, TableBuilder* buil
   block.backward_flops_per_sample = 2 * block.forward_flops_per_sample;
   block.boundary_elements_per_sample = s.positions * s.hidden;
   block.activation_bytes_per_sample = LayerActivationBytes(s);
+  block.split_activation_bytes_per_sample = LayerSplitActivationBytes(s);
+  block.scratch_bytes_per_sample = 4 * s.positions * std::max(3 * s.hidden, s.mlp);
 
   // The two projections that feed the residual stream are scaled down, so that its variance doesn't grow with depth.
   const double residual_std = init_std / std::sqrt(2.0 * static_cast<double>(s.layers));
@@ -69,8 +76,10 @@ void AddHead(const Sizes& s, TableBuilder* builder) {
       2 * static_cast<double>(s.positions) * static_cast<double>(s.hidden) * static_cast<double>(s.vocab);
   block.backward_flops_per_sample = 2 * block.forward_flops_per_sample;
   block.boundary_elements_per_sample = 0;
-  // The norm's input and output, its statistics, and the logits.
-  block.activation_bytes_per_sample = 4 * s.positions * (2 * s.hidden + 2 + s.vocab);
+  // The norm's input, its statistics, and the gradient of its output.
+  block.activation_bytes_per_sample = 4 * s.positions * (2 * s.hidden + 2);
+  block.scratch_bytes_per_sample = 4 * s.positions * s.vocab;
+  block.scratch_rows_max = kHeadRowsMax;
   builder->AddLayerNorm("ln_f", s.hidden);
 }
 

@@ -77,8 +77,14 @@ struct Block {
   double backward_flops_per_sample = 0;
   // Elements that it hands to the next block, (T, C); 0 for the head.
   int64_t boundary_elements_per_sample = 0;
-  // What is kept from a forward pass until its backward pass; an estimate to plan with, the worker's plan is exact.
+  // What is kept from a forward pass until its backward pass: as the worker lays it out, but for alignment.
   int64_t activation_bytes_per_sample = 0;
+  // The part of it that tensor parallelism divides.
+  int64_t split_activation_bytes_per_sample = 0;
+  // What a pass needs beside it, for a sample: inner gradients; the head's logits, of which there are at most
+  // scratch_rows_max rows at once (0: no limit).
+  int64_t scratch_bytes_per_sample = 0;
+  int64_t scratch_rows_max = 0;
 
   ElementRange range() const { return {begin, end}; }
 };

@@ -41,7 +41,8 @@ void CheckActivations(const v1::JobSpec& spec, Violations* violations) {
   const auto table = ParameterTable::Create(spec.model());
   if (!table.ok()) return;
   for (const Block& block : table->blocks()) {
-    const double bytes = static_cast<double>(block.activation_bytes_per_sample) * spec.training().micro_batch_size();
+    const double bytes = static_cast<double>(block.activation_bytes_per_sample + block.scratch_bytes_per_sample) *
+                         spec.training().micro_batch_size();
     if (bytes <= kActivationBytesMax) continue;
     violations->Add(
         "training.micro_batch_size",

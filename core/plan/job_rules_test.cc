@@ -221,6 +221,7 @@ TEST(JobRulesTest, TooManyCellsAndActivationsAreRefused) {
   EXPECT_THAT(Fields(spec), ElementsAre("training.micro_batch_size"));
   spec = Sound();
   spec.mutable_model()->set_seq_length(1u << 17);
+  spec.mutable_model()->set_mlp_hidden(1u << 19);
   spec.mutable_training()->set_global_batch_size(1u << 17);
   spec.mutable_training()->set_micro_batch_size(1u << 16);
   EXPECT_THAT(Fields(spec), ElementsAre("training.micro_batch_size"));

@@ -34,15 +34,21 @@ absl::Status CheckInput(const Schedule& schedule, const SimulationInput& input) 
   }
   for (size_t stage = 0; stage < input.stages.size(); ++stage) {
     const StageCosts& costs = input.stages[stage];
-    for (const double value : {costs.forward_seconds, costs.backward_seconds, costs.reduce_seconds,
-                               costs.optimizer_seconds, costs.boundary_bytes, costs.cores}) {
+    for (const double value :
+         {costs.forward_seconds, costs.backward_seconds, costs.reduce_seconds, costs.optimizer_seconds,
+          costs.boundary_bytes, costs.link_latency_seconds, costs.link_bytes_per_second}) {
       if (!IsCost(value)) {
         return absl::InvalidArgumentError(absl::StrCat("stage ", stage, ": costs must be finite and not negative"));
       }
     }
-    if (!input.host_cores.empty() && (costs.host < 0 || static_cast<size_t>(costs.host) >= input.host_cores.size())) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("stage ", stage, ": host ", costs.host, " must be in [0, ", input.host_cores.size(), ")"));
+    for (const HostLoad& load : costs.loads) {
+      if (!IsCost(load.cores) || !IsCost(load.exchange_cores)) {
+        return absl::InvalidArgumentError(absl::StrCat("stage ", stage, ": cores must be finite and not negative"));
+      }
+      if (!input.host_cores.empty() && (load.host < 0 || static_cast<size_t>(load.host) >= input.host_cores.size())) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("stage ", stage, ": host ", load.host, " must be in [0, ", input.host_cores.size(), ")"));
+      }
     }
     for (const Instruction& instruction : schedule[stage]) {
       if (!IsSend(instruction.op) && !IsRecv(instruction.op)) continue;
@@ -63,15 +69,18 @@ struct StageState {
   // Of the one under way, in seconds at full speed; 0 when it is a receive.
   double work_left = 0;
   double work = 0;
-  // Cores that it asks for.
-  double cores = 0;
+  // Cores that it asks for: none, those of a pass, or those of the exchange.
+  enum class Asks { kNothing, kPass, kExchange } asks = Asks::kNothing;
 };
 
 class Simulation {
  public:
   Simulation(const Schedule& schedule, const SimulationInput& input)
       : schedule_(schedule), input_(input), states_(schedule.size()) {
-    for (const auto& list : schedule) result_.times.emplace_back(list.size());
+    for (const auto& list : schedule) {
+      result_.times.emplace_back(list.size());
+      for (const Instruction& instruction : list) reductions_left_ += instruction.op == Op::kReduceGradients;
+    }
     result_.busy_seconds.assign(schedule.size(), 0);
   }
 
@@ -135,10 +144,13 @@ class Simulation {
     const size_t peer = static_cast<size_t>(send.peer_stage);
     // A gradient has the size of the activation that the stage before handed over.
     const double bytes = input_.stages[IsActivation(send.op) ? stage : peer].boundary_bytes;
-    const double seconds = input_.link_bytes_per_second > 0 ? bytes / input_.link_bytes_per_second : 0;
+    const StageCosts& owner = input_.stages[std::min(stage, peer)];
+    const double rate = owner.link_bytes_per_second > 0 ? owner.link_bytes_per_second : input_.link_bytes_per_second;
+    const double latency = owner.link_latency_seconds > 0 ? owner.link_latency_seconds : input_.link_latency_seconds;
+    const double seconds = rate > 0 ? bytes / rate : 0;
     double& free_at = link_free_[Link{stage, peer}];
     free_at = std::max(free_at, now_) + seconds;
-    arrivals_[Message{stage, peer, send.micro_batch, IsActivation(send.op)}] = free_at + input_.link_latency_seconds;
+    arrivals_[Message{stage, peer, send.micro_batch, IsActivation(send.op)}] = free_at + latency;
   }
 
   // Begins or ends the stage's current instruction at the present time; false when it must wait.
@@ -148,10 +160,13 @@ class Simulation {
     StageState& state = states_[stage];
     InstructionTime& time = result_.times[stage][state.next];
     if (!state.begun) {
+      if (instruction->op == Op::kOptimizerStep && reductions_left_ > 0) return false;
       state.begun = true;
       time.begin_seconds = now_;
       state.work = state.work_left = WorkOf(stage, instruction->op);
-      state.cores = IsCompute(instruction->op) ? input_.stages[stage].cores : 0;
+      state.asks = IsCompute(instruction->op)                           ? StageState::Asks::kPass
+                   : IsSend(instruction->op) || IsRecv(instruction->op) ? StageState::Asks::kNothing
+                                                                        : StageState::Asks::kExchange;
     }
     if (IsRecv(instruction->op)) {
       if (ArrivalOf(stage, *instruction) > now_) return false;
@@ -161,6 +176,7 @@ class Simulation {
     } else {
       if (state.work_left > state.work * kRoundingShare) return false;
       result_.busy_seconds[stage] += now_ - time.begin_seconds;
+      if (instruction->op == Op::kReduceGradients) --reductions_left_;
     }
     time.end_seconds = now_;
     state = StageState{.next = state.next + 1};
@@ -172,19 +188,29 @@ class Simulation {
     rates_.assign(states_.size(), 1);
     if (input_.host_cores.empty()) return;
     std::vector<double> asked(input_.host_cores.size(), 0);
-    for (size_t stage = 0; stage < states_.size(); ++stage) asked[HostOf(stage)] += states_[stage].cores;
     for (size_t stage = 0; stage < states_.size(); ++stage) {
-      if (states_[stage].cores == 0) continue;
-      rates_[stage] = std::min(1.0, input_.host_cores[HostOf(stage)] / asked[HostOf(stage)]);
+      for (const HostLoad& load : input_.stages[stage].loads) asked[HostOf(load)] += CoresOf(stage, load);
+    }
+    for (size_t stage = 0; stage < states_.size(); ++stage) {
+      for (const HostLoad& load : input_.stages[stage].loads) {
+        if (CoresOf(stage, load) == 0) continue;
+        rates_[stage] = std::min(rates_[stage], input_.host_cores[HostOf(load)] / asked[HostOf(load)]);
+      }
     }
   }
-  size_t HostOf(size_t stage) const { return static_cast<size_t>(input_.stages[stage].host); }
+  static size_t HostOf(const HostLoad& load) { return static_cast<size_t>(load.host); }
+  double CoresOf(size_t stage, const HostLoad& load) const {
+    const StageState::Asks asks = states_[stage].asks;
+    return asks == StageState::Asks::kPass ? load.cores : asks == StageState::Asks::kExchange ? load.exchange_cores : 0;
+  }
 
   double TimeToNextEvent() const {
     double step = kNever;
     for (size_t stage = 0; stage < states_.size(); ++stage) {
       const Instruction* instruction = Current(stage);
       if (instruction == nullptr) continue;
+      // One that waits for the others' gradients has no event of its own.
+      if (!states_[stage].begun) continue;
       if (IsRecv(instruction->op)) {
         step = std::min(step, ArrivalOf(stage, *instruction) - now_);
       } else {
@@ -232,6 +258,8 @@ class Simulation {
   std::map<Link, double> link_free_;
   // Of the present moment, for each stage.
   std::vector<double> rates_;
+  // ReduceGradients that haven't ended.
+  int reductions_left_ = 0;
   SimulationResult result_;
 };
 

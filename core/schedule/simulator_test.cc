@@ -74,7 +74,7 @@ TEST(SimulatorTest, MessagesOfOneDirectionFollowOneAnother) {
 TEST(SimulatorTest, StagesOfOneHostShareItsCores) {
   const Schedule schedule = *BuildSchedule(ScheduleKind::kForwardOnly, 2, 10);
   SimulationInput input = Equal(2, 1, 0);
-  for (StageCosts& costs : input.stages) costs.cores = 2;
+  for (StageCosts& costs : input.stages) costs.loads[0].cores = 2;
   input.host_cores = {4};
   EXPECT_NEAR(Simulate(schedule, input)->makespan_seconds, 11, 1e-9);
   // Half the cores: whenever both run, both take twice as long; the first and the last pass run alone.
@@ -82,7 +82,7 @@ TEST(SimulatorTest, StagesOfOneHostShareItsCores) {
   EXPECT_NEAR(Simulate(schedule, input)->makespan_seconds, 20, 1e-9);
   // On hosts of their own nothing is shared.
   input.host_cores = {2, 2};
-  input.stages[1].host = 1;
+  input.stages[1].loads[0].host = 1;
   EXPECT_NEAR(Simulate(schedule, input)->makespan_seconds, 11, 1e-9);
 }
 
@@ -115,7 +115,7 @@ TEST(SimulatorTest, RefusesBadCostsAndStuckSchedules) {
             absl::StatusCode::kInvalidArgument);
   SimulationInput no_host = Equal(2, 1, 1);
   no_host.host_cores = {1};
-  no_host.stages[1].host = 1;
+  no_host.stages[1].loads[0].host = 1;
   EXPECT_EQ(Simulate(schedule, no_host).status().code(), absl::StatusCode::kInvalidArgument);
   Schedule stuck = schedule;
   stuck[0].erase(stuck[0].begin() + 1);

@@ -16,6 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "protos/penstock/v1/coordinator.grpc.pb.h"
+#include "services/base/host.h"
 #include "services/base/log.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/status.h"
@@ -316,6 +317,12 @@ absl::StatusOr<std::unique_ptr<Member>> Member::Start(Options options) {
   if (!options.on_command) return absl::InvalidArgumentError("a member needs an on_command");
   if (options.info.incarnation() == 0) options.info.set_incarnation(RandomIncarnation());
   if (options.info.pid() == 0) options.info.set_pid(getpid());
+  if (!options.info.has_host()) {
+    const Host host = ThisHost();
+    options.info.mutable_host()->set_id(host.id);
+    options.info.mutable_host()->set_cores(static_cast<uint32_t>(host.cores));
+    options.info.mutable_host()->set_memory_bytes(static_cast<uint64_t>(host.memory_bytes));
+  }
   auto impl = std::make_unique<Impl>(std::move(options));
   Impl* running = impl.get();
   std::unique_ptr<Member> member(new Member(std::move(impl)));

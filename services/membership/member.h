@@ -39,7 +39,7 @@ class Member {
  public:
   struct Options {
     std::string coordinator_address;
-    // `incarnation` 0 is replaced by a random one, `pid` 0 by the process's own.
+    // `incarnation` 0 is replaced by a random one, `pid` 0 by the process's own, `host` that isn't set by this machine.
     v1::MemberInfo info;
 
     // Assignments and stops. Welcome is dealt with by the Member and handed out too. Never called after Stop().

@@ -14,25 +14,9 @@ constexpr double kMebibyte = 1024.0 * 1024.0;
 
 }  // namespace
 
-const char* MemoryClassName(MemoryClass memory_class) {
-  switch (memory_class) {
-    case MemoryClass::kParameter:
-      return "parameter";
-    case MemoryClass::kGradient:
-      return "gradient";
-    case MemoryClass::kActivation:
-      return "activation";
-    case MemoryClass::kCommunication:
-      return "communication";
-    case MemoryClass::kWorkspace:
-      return "workspace";
-  }
-  return "unknown";
-}
-
 RegionId MemoryPlan::Add(MemoryClass memory_class, std::string name, int64_t bytes) {
   PENSTOCK_CHECK(bytes >= 0);
-  const int64_t padded = (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+  const int64_t padded = RegionBytes(bytes);
   regions_.push_back({memory_class, std::move(name), total_bytes_, bytes});
   bytes_by_class_[static_cast<size_t>(memory_class)] += padded;
   total_bytes_ += padded;

@@ -20,18 +20,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/plan/memory_class.h"
 #include "worker/ops/backend.h"
 
 namespace penstock {
-
-enum class MemoryClass { kParameter, kGradient, kActivation, kCommunication, kWorkspace };
-inline constexpr int kMemoryClasses = 5;
-
-// "parameter", "gradient", ...: also the value of a metric's label.
-const char* MemoryClassName(MemoryClass memory_class);
-
-// Regions start on cache lines, so that no two share one and vectors are aligned.
-inline constexpr int64_t kRegionAlignment = 64;
 
 struct RegionId {
   int index = -1;

@@ -8,18 +8,15 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/annotate.h"
 #include "core/base/status_macros.h"
+#include "core/schedule/message_buffers.h"
 #include "services/base/clock.h"
 #include "worker/runtime/rank_error.h"
 
 namespace penstock {
 
 StageExecutor::StageExecutor(const RankPlan& plan, const std::vector<Instruction>& validation) : plan_(plan) {
-  const auto recv = [&](Op op) {
-    return std::max(RecvLane::BuffersFor(plan.training, op), RecvLane::BuffersFor(validation, op));
-  };
-  const auto send = [&](Op op) {
-    return std::max(SendLane::BuffersFor(plan.training, op), SendLane::BuffersFor(validation, op));
-  };
+  const auto recv = [&](Op op) { return std::max(RecvBuffersFor(plan.training, op), RecvBuffersFor(validation, op)); };
+  const auto send = [&](Op op) { return std::max(SendBuffersFor(plan.training, op), SendBuffersFor(validation, op)); };
   lane_buffers_ = {recv(Op::kRecvActivation), send(Op::kSendActivation), recv(Op::kRecvGradient),
                    send(Op::kSendGradient)};
 }

@@ -18,18 +18,10 @@
 
 namespace penstock {
 
-// Receives posted ahead of the one that is needed next.
-inline constexpr int kReceivesAhead = 1;
-// Sends under way beside the one that is being filled.
-inline constexpr int kSendsBehind = 1;
-
 // Messages of micro-batches that come from one neighbour: activations, which forward passes use up, or gradients, which
 // backward passes do.
 class RecvLane {
  public:
-  // Buffers that `list` needs for `recv` (kRecvActivation or kRecvGradient); 0 where it has none.
-  static int BuffersFor(const std::vector<Instruction>& list, Op recv);
-
   RecvLane(Op recv, Tag first_tag) : recv_(recv), first_tag_(first_tag) {}
   void Bind(Communicator* comm, int peer, std::vector<std::span<float>> buffers);
 
@@ -65,9 +57,6 @@ class RecvLane {
 // Messages of micro-batches to one neighbour: what forward passes (activations) or backward passes (gradients) make.
 class SendLane {
  public:
-  // Buffers that `list` needs for `send` (kSendActivation or kSendGradient); 0 where it has none.
-  static int BuffersFor(const std::vector<Instruction>& list, Op send);
-
   SendLane(Op send, Tag first_tag) : send_(send), first_tag_(first_tag) {}
   void Bind(Communicator* comm, int peer, std::vector<std::span<float>> buffers);
 

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/schedule/message_buffers.h"
 #include "core/schedule/schedule.h"
 #include "worker/comm/fake/communicator.h"
 
@@ -17,19 +18,19 @@ TEST(MessageLaneTest, BuffersFollowFromTheList) {
     const Schedule schedule = *BuildSchedule(kind, 3, 6);
     const bool trains = kind != ScheduleKind::kForwardOnly;
     // The ends of the pipeline have no neighbour on one side.
-    EXPECT_EQ(RecvLane::BuffersFor(schedule[0], Op::kRecvActivation), 0);
-    EXPECT_EQ(SendLane::BuffersFor(schedule[0], Op::kSendGradient), 0);
-    EXPECT_EQ(SendLane::BuffersFor(schedule[2], Op::kSendActivation), 0);
-    EXPECT_EQ(RecvLane::BuffersFor(schedule[2], Op::kRecvGradient), 0);
+    EXPECT_EQ(RecvBuffersFor(schedule[0], Op::kRecvActivation), 0);
+    EXPECT_EQ(SendBuffersFor(schedule[0], Op::kSendGradient), 0);
+    EXPECT_EQ(SendBuffersFor(schedule[2], Op::kSendActivation), 0);
+    EXPECT_EQ(RecvBuffersFor(schedule[2], Op::kRecvGradient), 0);
     // However deep the pipeline: the message in use and one on its way, two where a receive comes before the send.
     for (int stage : {1, 2}) {
-      const int receives = RecvLane::BuffersFor(schedule[stage], Op::kRecvActivation);
+      const int receives = RecvBuffersFor(schedule[stage], Op::kRecvActivation);
       EXPECT_GE(receives, 1 + kReceivesAhead);
       EXPECT_LE(receives, 2 + kReceivesAhead);
     }
-    EXPECT_EQ(SendLane::BuffersFor(schedule[1], Op::kSendActivation), 1 + kSendsBehind);
-    EXPECT_EQ(RecvLane::BuffersFor(schedule[1], Op::kRecvGradient), trains ? 1 + kReceivesAhead : 0);
-    EXPECT_EQ(SendLane::BuffersFor(schedule[1], Op::kSendGradient), trains ? 1 + kSendsBehind : 0);
+    EXPECT_EQ(SendBuffersFor(schedule[1], Op::kSendActivation), 1 + kSendsBehind);
+    EXPECT_EQ(RecvBuffersFor(schedule[1], Op::kRecvGradient), trains ? 1 + kReceivesAhead : 0);
+    EXPECT_EQ(SendBuffersFor(schedule[1], Op::kSendGradient), trains ? 1 + kSendsBehind : 0);
   }
 }
 
@@ -39,7 +40,7 @@ TEST(MessageLaneTest, MessagesReachTheirMicroBatchInAnyOrderOfUse) {
       {Op::kRecvActivation, 0, 0}, {Op::kRecvActivation, 1, 0}, {Op::kForward, 1, -1},
       {Op::kForward, 0, -1},       {Op::kRecvActivation, 2, 0}, {Op::kForward, 2, -1},
   };
-  const int buffers = RecvLane::BuffersFor(receiving, Op::kRecvActivation);
+  const int buffers = RecvBuffersFor(receiving, Op::kRecvActivation);
   EXPECT_EQ(buffers, 2 + kReceivesAhead);
   auto network = std::make_shared<FakeNetwork>(2);
   std::unique_ptr<Communicator> comms[] = {network->Join(0, {}), network->Join(1, {})};

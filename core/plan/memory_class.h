@@ -1,0 +1,26 @@
+// What the memory of a rank is for: the classes that the worker's plan is laid out by, and the planner counts by.
+#ifndef PENSTOCK_CORE_PLAN_MEMORY_CLASS_H_
+#define PENSTOCK_CORE_PLAN_MEMORY_CLASS_H_
+
+#include <cstdint>
+
+namespace penstock {
+
+// kOptimizer: master weights and moments, where the rank itself updates.
+enum class MemoryClass { kParameter, kGradient, kOptimizer, kActivation, kCommunication, kWorkspace };
+inline constexpr int kMemoryClasses = 6;
+
+// "parameter", "gradient", ...: also the value of a metric's label.
+const char* MemoryClassName(MemoryClass memory_class);
+
+// Regions start on cache lines, so that no two share one and vectors are aligned.
+inline constexpr int64_t kRegionAlignment = 64;
+
+// What a region of `bytes` takes.
+constexpr int64_t RegionBytes(int64_t bytes) {
+  return (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+}
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_CORE_PLAN_MEMORY_CLASS_H_

@@ -1,0 +1,133 @@
+#include "core/plan/memory_model.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/status_macros.h"
+#include "core/layout/tensor_shard.h"
+#include "core/plan/job_facts.h"
+#include "core/schedule/message_buffers.h"
+#include "core/schedule/schedule.h"
+
+namespace penstock {
+namespace {
+
+constexpr int64_t kFloatBytes = sizeof(float);
+
+// Of one rank; all but its parameters is the same on all ranks of a stage.
+struct StageFacts {
+  StageParameters parameters;
+  // Micro-batches in flight, and messages on their way.
+  int slots = 1;
+  int messages = 0;
+};
+
+class MemoryModel {
+ public:
+  MemoryModel(const v1::JobSpec& spec, const ParameterTable& table, const Mesh& mesh)
+      : spec_(spec),
+        table_(table),
+        mesh_(mesh),
+        samples_(spec.training().micro_batch_size()),
+        rows_(samples_ * spec.model().seq_length()),
+        boundary_bytes_(RegionBytes(kFloatBytes * samples_ * table.blocks()[0].boundary_elements_per_sample)) {}
+
+  RankMemory OfRank(const StageFacts& facts, const OwnedRanges& owned) const {
+    const StageParameters& parameters = facts.parameters;
+    RankMemory memory;
+    const int64_t untied = Floats(parameters.untied.size());
+    const int64_t tied = Floats(parameters.tied.size());
+    memory[MemoryClass::kParameter] = untied + tied;
+    memory[MemoryClass::kGradient] = untied + (parameters.first ? tied : 0) + (parameters.last ? tied : 0);
+    memory[MemoryClass::kActivation] = facts.slots * SlotBytes(parameters.blocks);
+    memory[MemoryClass::kCommunication] = facts.messages * boundary_bytes_;
+    // The last stage's part of the tied gradient.
+    if (mesh_.pipeline() > 1 && parameters.first) memory[MemoryClass::kCommunication] += Floats(owned.tied.size());
+    memory[MemoryClass::kWorkspace] = ScratchBytes(parameters);
+    return memory;
+  }
+
+ private:
+  static int64_t Floats(int64_t elements) { return RegionBytes(kFloatBytes * elements); }
+
+  int64_t Divided(int64_t whole, int64_t split) const { return whole - split + split / mesh_.tensor(); }
+
+  int64_t SlotBytes(const BlockRange& blocks) const {
+    int64_t bytes = 0;
+    int64_t tokens = 0;
+    for (int i = blocks.begin; i < blocks.end; ++i) {
+      const Block& block = table_.blocks()[static_cast<size_t>(i)];
+      const int64_t block_bytes =
+          samples_ * Divided(block.activation_bytes_per_sample, block.split_activation_bytes_per_sample);
+      // The embedding keeps its tokens, beside the floats.
+      (block.kind == BlockKind::kEmbedding ? tokens : bytes) += RegionBytes(block_bytes);
+    }
+    return std::max(bytes, boundary_bytes_) + tokens;
+  }
+
+  int64_t ScratchBytes(const StageParameters& parameters) const {
+    int64_t wide = 0;
+    for (int i = parameters.blocks.begin; i < parameters.blocks.end; ++i) {
+      const Block& block = table_.blocks()[static_cast<size_t>(i)];
+      int64_t bytes = samples_ * block.scratch_bytes_per_sample;
+      if (block.scratch_rows_max > 0 && rows_ > block.scratch_rows_max) bytes = bytes / rows_ * block.scratch_rows_max;
+      wide = std::max(wide, bytes / mesh_.tensor());
+    }
+    // One boundary tensor between operations, and on the first stage one for the gradient of its input.
+    return boundary_bytes_ * (parameters.first ? 2 : 1) + RegionBytes(wide);
+  }
+
+  const v1::JobSpec& spec_;
+  const ParameterTable& table_;
+  const Mesh& mesh_;
+  const int64_t samples_;
+  const int64_t rows_;
+  const int64_t boundary_bytes_;
+};
+
+int Messages(const std::vector<Instruction>& training, const std::vector<Instruction>& validation) {
+  int buffers = 0;
+  for (const Op op : {Op::kRecvActivation, Op::kRecvGradient}) {
+    buffers += std::max(RecvBuffersFor(training, op), RecvBuffersFor(validation, op));
+  }
+  for (const Op op : {Op::kSendActivation, Op::kSendGradient}) {
+    buffers += std::max(SendBuffersFor(training, op), SendBuffersFor(validation, op));
+  }
+  return buffers;
+}
+
+}  // namespace
+
+int64_t RankMemory::total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
+
+absl::StatusOr<std::vector<RankMemory>> MemoryOfRanks(const v1::JobSpec& spec, const ParameterTable& table,
+                                                      const std::vector<BlockRange>& stages, const Mesh& mesh) {
+  const int micro_batches = MicroBatches(spec);
+  PENSTOCK_ASSIGN_OR_RETURN(const Schedule training,
+                            BuildSchedule(ScheduleKindOf(spec), mesh.pipeline(), micro_batches));
+  // A validation has whole global batches, so as many micro-batches at least.
+  PENSTOCK_ASSIGN_OR_RETURN(const Schedule validation,
+                            BuildSchedule(ScheduleKind::kForwardOnly, mesh.pipeline(), micro_batches));
+  const MemoryModel model(spec, table, mesh);
+  std::vector<RankMemory> ranks;
+  for (int stage = 0; stage < mesh.pipeline(); ++stage) {
+    const size_t index = static_cast<size_t>(stage);
+    StageFacts facts;
+    facts.slots = PeakActivations(training, stage);
+    facts.messages = Messages(training[index], validation[index]);
+    for (int data_rank = 0; data_rank < mesh.data(); ++data_rank) {
+      for (int tensor_rank = 0; tensor_rank < mesh.tensor(); ++tensor_rank) {
+        PENSTOCK_ASSIGN_OR_RETURN(
+            facts.parameters,
+            ParametersOfStage(table, stages[index], TensorShard{.degree = mesh.tensor(), .rank = tensor_rank}));
+        PENSTOCK_ASSIGN_OR_RETURN(const OwnedRanges owned,
+                                  OwnedBy(facts.parameters, static_cast<int>(spec.parallel().zero().stage()),
+                                          mesh.data(), data_rank));
+        ranks.push_back(model.OfRank(facts, owned));
+      }
+    }
+  }
+  return ranks;
+}
+
+}  // namespace penstock

@@ -1,0 +1,74 @@
+#include "core/plan/plan_reason.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace penstock {
+namespace {
+
+// From this share of a step on a cost is worth a word of advice.
+constexpr double kMuch = 0.2;
+
+std::string Percent(double share) { return absl::StrCat(static_cast<int>(std::lround(100 * share)), "%"); }
+
+std::string DataReason(const Prediction& prediction, int data) {
+  const double share = prediction.costs.data_seconds / prediction.plan.step_seconds();
+  return absl::StrCat(data, " replicas exchange ", GigabytesText(prediction.costs.data_bytes), " a rank and step, ",
+                      Percent(share), " of its time: ",
+                      share < kMuch ? "little model for its batch, which is what data parallelism is good at"
+                                    : "much model for its batch; a larger global batch would pay better");
+}
+
+std::string TensorReason(const Prediction& prediction, int tensor) {
+  const double share = prediction.costs.tensor_seconds / prediction.plan.step_seconds();
+  return absl::StrCat("each layer is split ", tensor, " ways, with sums that take ", Percent(share), " of the step: ",
+                      share < kMuch ? "the layers are large enough to split" : "it would pay for larger layers");
+}
+
+std::string PipelineReason(const Prediction& prediction, int pipeline) {
+  const v1::MeshPlan& plan = prediction.plan;
+  std::vector<std::string> layers;
+  for (const v1::StagePlan& stage : plan.stages()) layers.push_back(absl::StrCat(stage.layers()));
+  return absl::StrCat(pipeline, " stages of ", absl::StrJoin(layers, "+"), " layers, bubble ",
+                      Percent(plan.bubble_ratio()), " with ", plan.micro_batches(),
+                      plan.micro_batches() == 1 ? " micro-batch" : " micro-batches", ": ",
+                      plan.bubble_ratio() < kMuch ? "many layers, and each rank holds only its own"
+                                                  : "more micro-batches would fill it");
+}
+
+// Threads beyond the cores of the most crowded host.
+std::string CrowdReason(const Prediction& prediction, const Cluster& cluster) {
+  std::map<int, double> asked;
+  for (const StageCosts& stage : prediction.costs.simulation.stages) {
+    for (const HostLoad& load : stage.loads) asked[load.host] += load.cores;
+  }
+  for (const auto& [host, cores] : asked) {
+    const double there = cluster.hosts[static_cast<size_t>(host)].cores;
+    if (cores > there) return absl::StrCat(cores, " threads share ", there, there == 1 ? " core" : " cores");
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string ReasonOf(const Prediction& prediction, const Cluster& cluster) {
+  const v1::MeshDegrees& mesh = prediction.plan.mesh();
+  std::vector<std::string> reasons;
+  if (mesh.data() > 1) reasons.push_back(DataReason(prediction, static_cast<int>(mesh.data())));
+  if (mesh.tensor() > 1) reasons.push_back(TensorReason(prediction, static_cast<int>(mesh.tensor())));
+  if (mesh.pipeline() > 1) reasons.push_back(PipelineReason(prediction, static_cast<int>(mesh.pipeline())));
+  if (reasons.empty()) reasons.push_back("one worker has nothing to exchange but with the parameter service");
+  const double service = prediction.costs.service_seconds / prediction.plan.step_seconds();
+  if (service >= kMuch) {
+    reasons.push_back(absl::StrCat("the parameter service takes ", Percent(service), " of the step"));
+  }
+  if (std::string crowd = CrowdReason(prediction, cluster); !crowd.empty()) reasons.push_back(std::move(crowd));
+  return absl::StrJoin(reasons, "; ");
+}
+
+}  // namespace penstock

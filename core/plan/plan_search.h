@@ -1,0 +1,47 @@
+// Chooses a job's mesh: tries the meshes that the cluster's workers allow and takes the fastest that fits.
+//
+// Pure and deterministic: the same job and cluster give the same plan. Which combinations are sound is asked of
+// CheckJob alone. Meshes that are predicted nearly alike count as equally fast, and the simplest of them wins (fewest
+// workers, then least tensor, then least pipeline), so that small errors of measuring don't change a job's degrees.
+#ifndef PENSTOCK_CORE_PLAN_PLAN_SEARCH_H_
+#define PENSTOCK_CORE_PLAN_PLAN_SEARCH_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/plan/cluster.h"
+#include "core/plan/prediction.h"
+#include "protos/penstock/v1/coordinator.pb.h"
+#include "protos/penstock/v1/job.pb.h"
+
+namespace penstock {
+
+// Predicted times within this factor of the fastest are taken for equal.
+inline constexpr double kEquallyFast = 1.02;
+// Meshes that are simulated; those that a bound says are slower aren't.
+inline constexpr int kSimulatedMax = 256;
+// Others shown beside the chosen one.
+inline constexpr uint32_t kAlternativesMax = 32;
+
+struct FoundPlan {
+  // Resolved: degrees, schedule and micro-batch size are given, plan is cleared.
+  v1::JobSpec spec;
+  v1::MeshPlan plan;
+  // The fastest others, one for each mesh, each with its reason.
+  std::vector<v1::MeshPlan> alternatives;
+};
+
+// `spec` has its defaults and is sound. With parallel.plan AUTO what the user left open is searched; otherwise there is
+// one candidate, and alternatives are searched as if all degrees and the schedule were open.
+//   FAILED_PRECONDITION: the cluster has no worker.
+//   RESOURCE_EXHAUSTED: the job wants more workers than there are, or more memory than they have: with the smallest
+//   change that would do.
+//   INVALID_ARGUMENT: no combination is sound, with what CheckJob says of the simplest one.
+absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const Cluster& cluster, uint32_t alternatives);
+
+// RESOURCE_EXHAUSTED, with the smallest change that would do, unless the job fits on these ranks' workers.
+absl::Status CheckMemory(const v1::JobSpec& spec, const Cluster& cluster, const Prediction& prediction);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_CORE_PLAN_PLAN_SEARCH_H_

@@ -1,0 +1,123 @@
+#include "core/plan/prediction.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/model/parameter_table.h"
+#include "core/plan/job_facts.h"
+#include "core/plan/memory_model.h"
+#include "core/plan/partition.h"
+#include "core/schedule/schedule.h"
+#include "core/schedule/simulator.h"
+
+namespace penstock {
+namespace {
+
+// Of a host's memory, what its members may plan for: the rest is the system's, the processes' own and the pages of the
+// corpus.
+constexpr double kUsableMemory = 0.9;
+
+void AddStages(const ParameterTable& table, const std::vector<BlockRange>& stages, const StepCosts& costs,
+               v1::MeshPlan* plan) {
+  for (size_t stage = 0; stage < stages.size(); ++stage) {
+    v1::StagePlan& shown = *plan->add_stages();
+    bool any = false;
+    for (int i = stages[stage].begin; i < stages[stage].end; ++i) {
+      const Block& block = table.blocks()[static_cast<size_t>(i)];
+      shown.add_blocks(block.name);
+      if (block.kind != BlockKind::kLayer) continue;
+      // Layer i is block i + 1.
+      if (!any) shown.set_first_layer(static_cast<uint32_t>(i - 1));
+      any = true;
+      shown.set_layers(shown.layers() + 1);
+    }
+    shown.set_forward_seconds(costs.simulation.stages[stage].forward_seconds);
+    shown.set_backward_seconds(costs.simulation.stages[stage].backward_seconds);
+  }
+}
+
+// What each rank holds, and what it may: its host's memory, shared evenly by the host's ranks.
+absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, const std::vector<BlockRange>& stages,
+                      const Mesh& mesh, const Cluster& cluster, const std::vector<int>& placed,
+                      Prediction* prediction) {
+  std::map<int, int> ranks_on_host;
+  for (const int worker : placed) ++ranks_on_host[cluster.workers[static_cast<size_t>(worker)].host];
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<RankMemory> memories, MemoryOfRanks(spec, table, stages, mesh));
+  double most_missing = 0;
+  for (int rank = 0; rank < mesh.size(); ++rank) {
+    const MeshCoordinates at = mesh.CoordinatesOf(rank);
+    const ClusterWorker& worker = cluster.workers[static_cast<size_t>(placed[static_cast<size_t>(rank)])];
+    const ClusterHost& host = cluster.hosts[static_cast<size_t>(worker.host)];
+    v1::RankPlanBytes& shown = *prediction->plan.add_ranks();
+    shown.set_rank(static_cast<uint32_t>(rank));
+    shown.set_worker_id(worker.id);
+    shown.set_stage(static_cast<uint32_t>(at.stage));
+    shown.set_data_rank(static_cast<uint32_t>(at.data_rank));
+    shown.set_tensor_rank(static_cast<uint32_t>(at.tensor_rank));
+    const RankMemory& memory = memories[static_cast<size_t>(rank)];
+    for (size_t i = 0; i < memory.bytes.size(); ++i) {
+      v1::RankPlanBytes::ClassBytes& entry = *shown.add_classes();
+      entry.set_memory_class(MemoryClassName(static_cast<MemoryClass>(i)));
+      entry.set_bytes(static_cast<uint64_t>(memory.bytes[i]));
+    }
+    shown.set_total_bytes(static_cast<uint64_t>(memory.total()));
+    if (host.memory_bytes <= 0) continue;
+    const double available = kUsableMemory * static_cast<double>(host.memory_bytes) / ranks_on_host[worker.host];
+    shown.set_available_bytes(static_cast<uint64_t>(available));
+    const double missing = static_cast<double>(shown.total_bytes()) - available;
+    if (missing > most_missing) {
+      most_missing = missing;
+      prediction->short_of_memory = rank;
+    }
+  }
+  return absl::OkStatus();
+}
+
+double ComputeSeconds(const std::vector<Instruction>& list, const std::vector<InstructionTime>& times) {
+  double seconds = 0;
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (IsCompute(list[i].op)) seconds += times[i].end_seconds - times[i].begin_seconds;
+  }
+  return seconds;
+}
+
+}  // namespace
+
+std::string GigabytesText(double bytes) {
+  return bytes >= 1e8 ? absl::StrFormat("%.1f GB", bytes / 1e9) : absl::StrFormat("%.1f MB", bytes / 1e6);
+}
+
+absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const Cluster& cluster, const std::vector<int>& placed) {
+  PENSTOCK_ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(spec));
+  PENSTOCK_CHECK(static_cast<int>(placed.size()) == mesh.size());
+  PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(spec.model()));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<BlockRange> stages, PartitionStages(table, mesh.pipeline()));
+  Prediction prediction;
+  v1::MeshPlan& plan = prediction.plan;
+  plan.mutable_mesh()->set_pipeline(static_cast<uint32_t>(mesh.pipeline()));
+  plan.mutable_mesh()->set_data(static_cast<uint32_t>(mesh.data()));
+  plan.mutable_mesh()->set_tensor(static_cast<uint32_t>(mesh.tensor()));
+  plan.set_schedule(spec.parallel().schedule());
+  plan.set_micro_batch_size(spec.training().micro_batch_size());
+  plan.set_micro_batches(static_cast<uint32_t>(MicroBatches(spec)));
+  PENSTOCK_RETURN_IF_ERROR(AddRanks(spec, table, stages, mesh, cluster, placed, &prediction));
+  if (prediction.short_of_memory >= 0) return prediction;
+
+  prediction.costs = CostsOfStep(spec, table, stages, mesh, cluster, placed);
+  PENSTOCK_ASSIGN_OR_RETURN(const Schedule schedule,
+                            BuildSchedule(ScheduleKindOf(spec), mesh.pipeline(), MicroBatches(spec)));
+  PENSTOCK_ASSIGN_OR_RETURN(const SimulationResult result, Simulate(schedule, prediction.costs.simulation));
+  prediction.leader_compute_seconds = ComputeSeconds(schedule.back(), result.times.back());
+  plan.set_step_seconds(result.makespan_seconds);
+  plan.set_bubble_ratio(result.bubble_ratio);
+  plan.set_tokens_per_second(static_cast<double>(spec.training().global_batch_size()) * spec.model().seq_length() /
+                             result.makespan_seconds);
+  AddStages(table, stages, prediction.costs, &plan);
+  return prediction;
+}
+
+}  // namespace penstock

@@ -1,0 +1,33 @@
+// What a job would do on a mesh: its stages, the bytes of every rank, the time of a step. Pure and deterministic.
+#ifndef PENSTOCK_CORE_PLAN_PREDICTION_H_
+#define PENSTOCK_CORE_PLAN_PREDICTION_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/plan/cluster.h"
+#include "core/plan/cost_model.h"
+#include "protos/penstock/v1/coordinator.pb.h"
+#include "protos/penstock/v1/job.pb.h"
+
+namespace penstock {
+
+struct Prediction {
+  v1::MeshPlan plan;
+  // Of a step: what the leader spends in its passes, with what it waits for cores within them.
+  double leader_compute_seconds = 0;
+  // Rank that lacks the most memory: then the plan has no times. -1 where all fit or nothing is known of memory.
+  int short_of_memory = -1;
+  StepCosts costs;
+};
+
+// `spec` is sound and its mesh is given; `placed` has for each rank an index into cluster.workers (PlaceRanks).
+// INVALID_ARGUMENT for a mesh that can't be.
+absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const Cluster& cluster, const std::vector<int>& placed);
+
+// "3.2 GB".
+std::string GigabytesText(double bytes);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_CORE_PLAN_PREDICTION_H_

@@ -1,0 +1,109 @@
+// The planner's bytes against the worker's own plan.
+#include "core/plan/memory_model.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/plan/job_facts.h"
+#include "core/plan/job_rules.h"
+#include "core/plan/partition.h"
+#include "gtest/gtest.h"
+#include "worker/model/memory_plan.h"
+#include "worker/model/stage_model.h"
+#include "worker/ops/cpu/cpu_backend.h"
+#include "worker/runtime/executor.h"
+#include "worker/runtime/rank_plan.h"
+#include "worker/runtime/state_exchange.h"
+
+namespace penstock {
+namespace {
+
+struct Job {
+  uint32_t pipeline = 1;
+  uint32_t data = 1;
+  uint32_t zero = 1;
+  v1::ParallelSpec::Schedule schedule = v1::ParallelSpec::SCHEDULE_1F1B;
+  uint32_t micro_batch = 2;
+  uint32_t vocab = 256;
+};
+
+v1::JobSpec Spec(const Job& job) {
+  v1::JobSpec spec;
+  spec.set_name("bytes");
+  spec.mutable_model()->set_family(v1::ModelSpec::FAMILY_GPT2);
+  spec.mutable_model()->set_layers(5);
+  spec.mutable_model()->set_hidden(96);
+  spec.mutable_model()->set_heads(4);
+  spec.mutable_model()->set_seq_length(48);
+  spec.mutable_model()->set_vocab_size(job.vocab);
+  spec.mutable_data()->set_path("corpus.txt");
+  spec.mutable_training()->set_steps(3);
+  spec.mutable_training()->set_global_batch_size(24);
+  spec.mutable_training()->set_micro_batch_size(job.micro_batch);
+  v1::ParallelSpec* const parallel = spec.mutable_parallel();
+  parallel->set_pipeline(job.pipeline);
+  parallel->set_data(job.data);
+  parallel->set_schedule(job.schedule);
+  parallel->mutable_zero()->set_stage(job.zero);
+  FillDefaults(&spec);
+  return spec;
+}
+
+// What the worker would allocate.
+MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
+  v1::Assignment assignment;
+  assignment.set_job_id("job");
+  assignment.set_epoch(1);
+  *assignment.mutable_spec() = spec;
+  assignment.set_rank(static_cast<uint32_t>(rank));
+  for (int peer = 0; peer < world; ++peer) assignment.add_peers()->set_rank(static_cast<uint32_t>(peer));
+  assignment.add_shards("127.0.0.1:1");
+  const RankPlan plan = MakeRankPlan(assignment).value();
+  const auto validation = plan.Validation(plan.micro_batches).value();
+  const auto backend = CreateCpuBackend({.threads = 1}).value();
+  MemoryPlan memory;
+  StageOptions options;
+  options.blocks = plan.parameters.blocks;
+  options.micro_batch_size = spec.training().micro_batch_size();
+  options.slots = plan.slots;
+  const auto model = CreateStageModel(spec.model(), plan.table, options, backend.get(), &memory).value();
+  StageExecutor executor(plan, validation);
+  StateExchange exchange(plan);
+  EXPECT_TRUE(executor.PlanMemory(*model, &memory).ok());
+  exchange.PlanMemory(&memory);
+  return memory;
+}
+
+TEST(MemoryModelTest, CountsTheWorkersBytes) {
+  for (const Job& job :
+       {Job{}, Job{.pipeline = 2}, Job{.pipeline = 4, .data = 2}, Job{.data = 3, .zero = 0},
+        Job{.pipeline = 3, .data = 2, .zero = 0, .schedule = v1::ParallelSpec::SCHEDULE_GPIPE},
+        Job{.pipeline = 2, .data = 4, .micro_batch = 1}, Job{.pipeline = 5, .micro_batch = 4, .vocab = 5003},
+        // More rows than the head takes at once.
+        Job{.micro_batch = 24, .vocab = 999}}) {
+    const v1::JobSpec spec = Spec(job);
+    ASSERT_TRUE(CheckJob(spec).empty()) << spec.DebugString();
+    const Mesh mesh = MeshOf(spec).value();
+    const ParameterTable table = ParameterTable::Create(spec.model()).value();
+    const auto ranks = MemoryOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh);
+    ASSERT_TRUE(ranks.ok()) << ranks.status();
+    ASSERT_EQ(static_cast<int>(ranks->size()), mesh.size());
+    for (int rank = 0; rank < mesh.size(); ++rank) {
+      SCOPED_TRACE(absl::StrCat(mesh.ToString(), ", micro-batch ", job.micro_batch, ", rank ", rank));
+      const MemoryPlan worker = PlanOf(spec, rank, mesh.size());
+      const RankMemory& planned = (*ranks)[static_cast<size_t>(rank)];
+      for (const MemoryClass exact : {MemoryClass::kParameter, MemoryClass::kGradient, MemoryClass::kOptimizer,
+                                      MemoryClass::kActivation, MemoryClass::kCommunication}) {
+        EXPECT_EQ(planned[exact], worker.BytesOf(exact)) << MemoryClassName(exact);
+      }
+      // The libraries' scratch memory comes on top.
+      const int64_t workspace = worker.BytesOf(MemoryClass::kWorkspace);
+      EXPECT_LE(planned[MemoryClass::kWorkspace], workspace);
+      EXPECT_GE(planned[MemoryClass::kWorkspace], workspace - (int64_t{1} << 20));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace penstock
