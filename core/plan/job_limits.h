@@ -16,6 +16,7 @@ inline constexpr uint32_t kGlobalBatchMax = 1u << 20;
 inline constexpr uint32_t kMicroBatchMax = 1u << 16;
 inline constexpr uint32_t kDataDegreeMax = 4096;
 inline constexpr uint32_t kPipelineDegreeMax = 1024;
+inline constexpr uint32_t kTensorDegreeMax = 1024;
 inline constexpr uint32_t kWorkersMax = 4096;
 inline constexpr uint32_t kShardsMax = 4096;
 inline constexpr uint32_t kCheckpointsKeptMax = 1u << 20;

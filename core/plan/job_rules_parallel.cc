@@ -15,6 +15,13 @@ std::string MultiplesAround(uint64_t value, uint64_t unit) {
   return below == 0 ? absl::StrCat(unit) : absl::StrCat(below, " or ", below + unit);
 }
 
+// Of `value`; 1 at worst.
+uint32_t LargestDivisorBelow(uint64_t value, uint32_t limit) {
+  uint32_t divisor = limit - 1;
+  while (value % divisor != 0) --divisor;
+  return divisor;
+}
+
 void CheckBatch(const v1::JobSpec& spec, Violations* violations) {
   const v1::TrainingSpec& training = spec.training();
   const uint64_t unit = uint64_t{spec.parallel().data()} * training.micro_batch_size();
@@ -34,6 +41,34 @@ void CheckBatch(const v1::JobSpec& spec, Violations* violations) {
                                  " stages; stages x micro-batches must be "
                                  "at most ",
                                  kScheduleCellsMax, ": use a larger micro-batch"));
+  }
+}
+
+void CheckWorkers(const v1::ParallelSpec& parallel, Violations* violations) {
+  const uint64_t workers = uint64_t{parallel.data()} * parallel.pipeline() * parallel.tensor();
+  if (workers <= kWorkersMax) return;
+  const std::string tensor = parallel.tensor() > 1 ? absl::StrCat(" x tensor ", parallel.tensor()) : "";
+  violations->Add("parallel",
+                  absl::StrCat("asks for data ", parallel.data(), " x pipeline ", parallel.pipeline(), tensor, " = ",
+                               workers, " workers; at most ", kWorkersMax, " are supported"));
+}
+
+// Whole heads and equal parts of the MLP for each tensor rank; of the vocabulary at least one token.
+void CheckTensor(const v1::ModelSpec& model, uint32_t tensor, Violations* violations) {
+  if (tensor <= 1) return;
+  const auto check = [&](const char* field, uint64_t value) {
+    if (value % tensor == 0) return true;
+    const uint32_t fewer = LargestDivisorBelow(value, tensor);
+    violations->Add("parallel.tensor",
+                    absl::StrCat("is ", tensor, ", which doesn't divide model.", field, " ", value, "; use tensor ",
+                                 fewer, ", or ", field, " ", MultiplesAround(value, tensor)));
+    return false;
+  };
+  if (!check("heads", model.heads()) || !check("mlp_hidden", model.mlp_hidden())) return;
+  if (model.vocab_size() < tensor) {
+    violations->Add("parallel.tensor",
+                    absl::StrCat("is ", tensor, ", but model.vocab_size is ", model.vocab_size(),
+                                 ": each tensor rank needs a token; use at most ", model.vocab_size()));
   }
 }
 
@@ -58,14 +93,8 @@ void CheckActivations(const v1::JobSpec& spec, Violations* violations) {
 void CheckParallel(const v1::ParallelSpec& parallel, Violations* violations) {
   const bool data_ok = violations->CheckInteger("parallel.data", parallel.data(), 1, kDataDegreeMax);
   const bool pipeline_ok = violations->CheckInteger("parallel.pipeline", parallel.pipeline(), 1, kPipelineDegreeMax);
-  if (parallel.tensor() != 1) {
-    violations->Add("parallel.tensor", absl::StrCat("is ", parallel.tensor(), "; this version supports 1"));
-  }
-  if (data_ok && pipeline_ok && parallel.data() * parallel.pipeline() > kWorkersMax) {
-    violations->Add("parallel", absl::StrCat("asks for data ", parallel.data(), " x pipeline ", parallel.pipeline(),
-                                             " = ", parallel.data() * parallel.pipeline(), " workers; at most ",
-                                             kWorkersMax, " are supported"));
-  }
+  const bool tensor_ok = violations->CheckInteger("parallel.tensor", parallel.tensor(), 1, kTensorDegreeMax);
+  if (data_ok && pipeline_ok && tensor_ok) CheckWorkers(parallel, violations);
   if (parallel.schedule() != v1::ParallelSpec::SCHEDULE_GPIPE &&
       parallel.schedule() != v1::ParallelSpec::SCHEDULE_1F1B) {
     violations->Add("parallel.schedule", absl::StrCat("has the unknown value ", static_cast<int>(parallel.schedule()),
@@ -92,6 +121,9 @@ void CheckCombinations(const v1::JobSpec& spec, Violations* violations) {
         "parallel.pipeline",
         absl::StrCat("is ", spec.parallel().pipeline(), ", but the model has ", spec.model().layers(),
                      " layers and each stage needs one; use at most ", spec.model().layers(), ", or more layers"));
+  }
+  if (!violations->Has("model") && !violations->Has("parallel.tensor")) {
+    CheckTensor(spec.model(), spec.parallel().tensor(), violations);
   }
   if (parallel_ok && batch_ok) CheckBatch(spec, violations);
   if (!violations->Has("model") && batch_ok) CheckActivations(spec, violations);

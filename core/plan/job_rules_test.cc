@@ -144,7 +144,10 @@ TEST(JobRulesTest, EveryValueOutOfRangeIsNamed) {
       {"optimizer.schedule.warmup_steps",
        [](v1::JobSpec* s) { s->mutable_optimizer()->mutable_schedule()->set_warmup_steps(201); }},
       {"parallel.data", [](v1::JobSpec* s) { s->mutable_parallel()->set_data(0); }},
-      {"parallel.tensor", [](v1::JobSpec* s) { s->mutable_parallel()->set_tensor(2); }},
+      {"parallel.tensor", [](v1::JobSpec* s) { s->mutable_parallel()->set_tensor(0); }},
+      {"parallel.tensor", [](v1::JobSpec* s) { s->mutable_parallel()->set_tensor(4294967295u); }},
+      {"parallel.tensor", [](v1::JobSpec* s) { s->mutable_parallel()->set_tensor(3); }},
+      {"parallel", [](v1::JobSpec* s) { s->mutable_parallel()->set_data(4096); }},
       {"parallel.pipeline", [](v1::JobSpec* s) { s->mutable_parallel()->set_pipeline(5); }},
       {"parallel.schedule",
        [](v1::JobSpec* s) { s->mutable_parallel()->set_schedule(static_cast<v1::ParallelSpec::Schedule>(9)); }},
@@ -160,6 +163,36 @@ TEST(JobRulesTest, EveryValueOutOfRangeIsNamed) {
     wrong.damage(&spec);
     EXPECT_THAT(Fields(spec), ElementsAre(wrong.field));
   }
+}
+
+TEST(JobRulesTest, TensorRanksNeedWholeHeadsEqualPartsOfTheMlpAndAToken) {
+  v1::JobSpec spec = Sound();
+  spec.mutable_parallel()->set_tensor(4);
+  // A vocabulary may be uneven.
+  spec.mutable_model()->set_vocab_size(257);
+  EXPECT_THAT(Texts(spec), ElementsAre());
+  spec.mutable_model()->set_vocab_size(3);
+  EXPECT_THAT(Texts(spec),
+              ElementsAre("parallel.tensor is 4, but model.vocab_size is 3: each tensor rank needs a token; "
+                          "use at most 3"));
+  spec = Sound();
+  spec.mutable_parallel()->set_tensor(8);
+  EXPECT_THAT(Texts(spec),
+              ElementsAre("parallel.tensor is 8, which doesn't divide model.heads 4; use tensor 4, or heads "
+                          "8"));
+  spec = Sound();
+  spec.mutable_parallel()->set_tensor(2);
+  spec.mutable_model()->set_mlp_hidden(1025);
+  EXPECT_THAT(Texts(spec),
+              ElementsAre("parallel.tensor is 2, which doesn't divide model.mlp_hidden 1025; use tensor 1, "
+                          "or mlp_hidden 1024 or 1026"));
+  spec = Sound();
+  spec.mutable_parallel()->set_tensor(4);
+  spec.mutable_parallel()->set_data(1024);
+  spec.mutable_training()->set_global_batch_size(4096);
+  EXPECT_THAT(Texts(spec),
+              ElementsAre("parallel asks for data 1024 x pipeline 2 x tensor 4 = 8192 workers; at most 4096 "
+                          "are supported"));
 }
 
 TEST(JobRulesTest, MessagesSayWhatWouldBeRight) {

@@ -202,13 +202,15 @@ int WorkerList(const CommandContext& context) {
   for (const v1::MemberStatus& member : *members) {
     rows.push_back({member.info().id(), member.info().address(), member.info().device(), member.state(),
                     member.job().empty() ? "-" : member.job(), rank(member.has_stage(), member.stage()),
-                    rank(member.has_data_rank(), member.data_rank()), absl::StrCat(member.info().pid()),
+                    rank(member.has_data_rank(), member.data_rank()),
+                    rank(member.has_tensor_rank(), member.tensor_rank()), absl::StrCat(member.info().pid()),
                     FormatNumber(member.heartbeat_age_seconds(), 1)});
   }
-  std::fputs(
-      FormatTable({"ID", "ADDRESS", "DEVICE", "STATE", "JOB", "STAGE", "DATA RANK", "PID", "HEARTBEAT AGE (s)"}, rows)
-          .c_str(),
-      stdout);
+  std::fputs(FormatTable({"ID", "ADDRESS", "DEVICE", "STATE", "JOB", "STAGE", "DATA RANK", "TENSOR RANK", "PID",
+                          "HEARTBEAT AGE (s)"},
+                         rows)
+                 .c_str(),
+             stdout);
   return kExitDone;
 }
 

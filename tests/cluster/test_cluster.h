@@ -90,11 +90,13 @@ struct TinyJob {
   std::string name = "tiny";
   int pipeline = 1;
   int data = 1;
+  int tensor = 1;
   int shards = 0;
   int zero_stage = 1;
   std::string schedule = "1f1b";
   int layers = 4;
   int hidden = 32;
+  int vocab_size = 256;
   int steps = 20;
   int global_batch_size = 8;
   int micro_batch_size = 1;

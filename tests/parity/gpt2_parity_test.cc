@@ -13,8 +13,7 @@
 #include "gtest/gtest.h"
 #include "services/storage/blobs.h"
 #include "services/storage/safetensors.h"
-#include "worker/model/testing/local_pipeline.h"
-#include "worker/ops/cpu/cpu_backend.h"
+#include "worker/model/testing/tensor_pipeline.h"
 #include "worker/ops/testing/numeric.h"
 
 namespace penstock {
@@ -29,7 +28,13 @@ constexpr double kTrainingLossTolerance = 1e-5;
 // others end within this share of a typical weight.
 constexpr double kFinalWeightTolerance = 1e-4;
 
-class Gpt2Parity : public testing::TestWithParam<std::vector<BlockRange>> {
+// A pipeline's stages and its tensor degree.
+struct Cut {
+  std::vector<BlockRange> stages;
+  int tensor = 1;
+};
+
+class Gpt2Parity : public testing::TestWithParam<Cut> {
  protected:
   void SetUp() override {
     const std::string path = std::string(std::getenv("TEST_SRCDIR")) + "/" + std::getenv("TEST_WORKSPACE") +
@@ -47,10 +52,9 @@ class Gpt2Parity : public testing::TestWithParam<std::vector<BlockRange>> {
     spec_.set_layer_norm_epsilon(Number("layer_norm_epsilon"));
     spec_.set_init_std(0.02);
     table_ = std::make_unique<ParameterTable>(ParameterTable::Create(spec_).value());
-    backend_ = CreateCpuBackend({.threads = 2}).value();
-    pipeline_ =
-        LocalPipeline::Create(spec_, *table_, {.stages = GetParam(), .micro_batch_size = 2, .slots = 2}, backend_.get())
-            .value();
+    pipeline_ = TensorPipeline::Create(spec_, *table_, {.stages = GetParam().stages, .micro_batch_size = 2, .slots = 2},
+                                       GetParam().tensor)
+                    .value();
   }
 
   double Number(const std::string& key) { return std::stod(file_->header().metadata().at(key)); }
@@ -81,8 +85,7 @@ class Gpt2Parity : public testing::TestWithParam<std::vector<BlockRange>> {
   std::unique_ptr<SafetensorsFile> file_;
   v1::ModelSpec spec_;
   std::unique_ptr<ParameterTable> table_;
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<LocalPipeline> pipeline_;
+  std::unique_ptr<TensorPipeline> pipeline_;
 };
 
 // Parameter `parameter`'s part of the canonical space.
@@ -199,8 +202,11 @@ TEST_P(Gpt2Parity, ATrainingWithAdamWFollowsPyTorchs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Stages, Gpt2Parity,
-                         testing::Values(std::vector<BlockRange>{{0, 4}}, std::vector<BlockRange>{{0, 2}, {2, 4}}),
-                         [](const auto& info) { return "Depth" + std::to_string(info.param.size()); });
+                         testing::Values(Cut{{{0, 4}}}, Cut{{{0, 2}, {2, 4}}}, Cut{{{0, 2}, {2, 4}}, 2}),
+                         [](const auto& info) {
+                           return "Depth" + std::to_string(info.param.stages.size()) + "Tensor" +
+                                  std::to_string(info.param.tensor);
+                         });
 
 }  // namespace
 }  // namespace penstock

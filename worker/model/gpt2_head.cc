@@ -44,9 +44,17 @@ absl::StatusOr<std::unique_ptr<Gpt2Head>> Gpt2Head::Create(const Gpt2Shape& shap
     PENSTOCK_ASSIGN_OR_RETURN(
         chunk.project,
         backend->CreateLinear(
-            {.rows = chunk.rows, .in = shape.hidden, .out = shape.vocab_size, .layout = WeightLayout::kOutIn}));
-    PENSTOCK_ASSIGN_OR_RETURN(chunk.loss,
-                              backend->CreateCrossEntropy({.rows = chunk.rows, .vocab_size = shape.vocab_size}));
+            {.rows = chunk.rows, .in = shape.hidden, .out = shape.vocab.size(), .layout = WeightLayout::kOutIn}));
+    if (shape.tensor.degree == 1) {
+      PENSTOCK_ASSIGN_OR_RETURN(chunk.loss,
+                                backend->CreateCrossEntropy({.rows = chunk.rows, .vocab_size = shape.vocab_size}));
+    } else {
+      PENSTOCK_ASSIGN_OR_RETURN(chunk.split_loss, backend->CreateSplitCrossEntropy({.rows = chunk.rows,
+                                                                                    .vocab_size = shape.vocab_size,
+                                                                                    .vocab_begin = shape.vocab.begin,
+                                                                                    .vocab_end = shape.vocab.end,
+                                                                                    .ranks = shape.tensor.degree}));
+    }
     head->chunks_.push_back(std::move(chunk));
   }
   return head;
@@ -57,14 +65,33 @@ Gpt2Head::Activations Gpt2Head::ActivationsAt(float* region) const {
   return LayOut(shape_, region, &elements);
 }
 
-int64_t Gpt2Head::logits_elements() const { return std::min(kHeadRowsMax, shape_.rows()) * shape_.vocab_size; }
+int64_t Gpt2Head::logits_elements() const { return std::min(kHeadRowsMax, shape_.rows()) * shape_.vocab.size(); }
+
+int64_t Gpt2Head::reductions_bytes() const {
+  if (shape_.tensor.degree == 1) return 0;
+  return shape_.tensor.degree * std::min(kHeadRowsMax, shape_.rows()) * static_cast<int64_t>(sizeof(RowReduction));
+}
 
 int64_t Gpt2Head::workspace_bytes() const {
   int64_t bytes = norm_->workspace_bytes();
   for (const Chunk& chunk : chunks_) {
-    bytes = std::max({bytes, chunk.project->workspace_bytes(), chunk.loss->workspace_bytes()});
+    bytes = std::max({bytes, chunk.project->workspace_bytes(),
+                      chunk.loss != nullptr ? chunk.loss->workspace_bytes() : chunk.split_loss->workspace_bytes()});
   }
   return bytes;
+}
+
+absl::StatusOr<LossSum> Gpt2Head::Loss(const Chunk& chunk, const Scratch& scratch, const int32_t* targets,
+                                       bool training) const {
+  if (chunk.loss != nullptr) {
+    return training ? chunk.loss->ForwardBackward(scratch.context, scratch.logits, targets)
+                    : chunk.loss->Forward(scratch.context, scratch.logits, targets);
+  }
+  RowReduction* mine = scratch.reductions + shape_.tensor.rank * chunk.rows;
+  PENSTOCK_RETURN_IF_ERROR(chunk.split_loss->Reduce(scratch.context, scratch.logits, targets, mine));
+  PENSTOCK_RETURN_IF_ERROR(scratch.tensor->Gather(scratch.context, scratch.reductions,
+                                                  chunk.rows * static_cast<int64_t>(sizeof(RowReduction))));
+  return chunk.split_loss->Finish(scratch.context, scratch.reductions, targets, training ? scratch.logits : nullptr);
 }
 
 absl::StatusOr<LossSum> Gpt2Head::Forward(const Tensors& weights, const Activations& a, const Scratch& scratch,
@@ -77,11 +104,8 @@ absl::StatusOr<LossSum> Gpt2Head::Forward(const Tensors& weights, const Activati
     const float* norm = scratch.norm + chunk.begin * shape_.hidden;  // (rows, C)
     const int32_t* chunk_targets = targets + chunk.begin;
     PENSTOCK_RETURN_IF_ERROR(chunk.project->Forward(context, norm, weights.wte, nullptr, scratch.logits));
-    LossSum part;
-    if (gradients == nullptr) {
-      PENSTOCK_ASSIGN_OR_RETURN(part, chunk.loss->Forward(context, scratch.logits, chunk_targets));
-    } else {
-      PENSTOCK_ASSIGN_OR_RETURN(part, chunk.loss->ForwardBackward(context, scratch.logits, chunk_targets));
+    PENSTOCK_ASSIGN_OR_RETURN(const LossSum part, Loss(chunk, scratch, chunk_targets, gradients != nullptr));
+    if (gradients != nullptr) {
       const float* d_logits = scratch.logits;  // (rows, V)
       PENSTOCK_RETURN_IF_ERROR(chunk.project->BackwardWeight(context, norm, d_logits, gradients->wte, nullptr));
       PENSTOCK_RETURN_IF_ERROR(
@@ -89,6 +113,9 @@ absl::StatusOr<LossSum> Gpt2Head::Forward(const Tensors& weights, const Activati
     }
     sum.loss += part.loss;
     sum.target_count += part.target_count;
+  }
+  if (gradients != nullptr && scratch.tensor != nullptr) {
+    PENSTOCK_RETURN_IF_ERROR(scratch.tensor->Sum(context, a.norm_grad, shape_.boundary_elements()));
   }
   return sum;
 }

@@ -1,7 +1,9 @@
 // The last block of GPT-2: final norm, output head (tied to the token embedding) and loss.
 //
 // Forward computes the head's gradients too, a bounded number of rows at a time, so that neither all logits nor
-// anything of their size is ever kept. Thread-safety: const after creation; a Scratch serves one call at a time.
+// anything of their size is ever kept. Tensor-parallel by the vocabulary (Shoeybi et al. 2019): each rank has the
+// logits of its own tokens, the loss takes three numbers a row from each, and the gradient towards the norm is summed.
+// Thread-safety: const after creation; a Scratch serves one call at a time.
 #ifndef PENSTOCK_WORKER_MODEL_GPT2_HEAD_H_
 #define PENSTOCK_WORKER_MODEL_GPT2_HEAD_H_
 
@@ -12,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/model/gpt2_shape.h"
+#include "worker/model/tensor_group.h"
 #include "worker/model/tensor_layout.h"
 #include "worker/ops/backend.h"
 
@@ -22,7 +25,7 @@ class Gpt2Head {
   struct Tensors {
     float* ln_f_weight;  // (C)
     float* ln_f_bias;    // (C)
-    float* wte;          // (V, C); in gradients the head's own part
+    float* wte;          // (V, C) of this tensor rank; in gradients the head's own part
   };
 
   // What the backward pass needs of a forward pass.
@@ -37,6 +40,9 @@ class Gpt2Head {
     float* norm;    // (B, T, C)
     float* logits;  // logits_elements()
     OpContext context;
+    // Null without tensor parallelism, as are the reductions: (degree, rows of a chunk).
+    TensorGroup* tensor = nullptr;
+    RowReduction* reductions = nullptr;
   };
 
   static absl::StatusOr<std::unique_ptr<Gpt2Head>> Create(const Gpt2Shape& shape, Backend* backend);
@@ -44,6 +50,7 @@ class Gpt2Head {
   int64_t activation_elements() const { return activation_elements_; }
   Activations ActivationsAt(float* region) const;
   int64_t logits_elements() const;
+  int64_t reductions_bytes() const;
   int64_t workspace_bytes() const;
 
   // Reads activations.x; targets (B, T). With `gradients` also writes the rest of activations and adds to
@@ -61,9 +68,14 @@ class Gpt2Head {
     int64_t rows = 0;
     std::unique_ptr<Linear> project;
     std::unique_ptr<CrossEntropy> loss;
+    // In its place with tensor parallelism.
+    std::unique_ptr<SplitCrossEntropy> split_loss;
   };
 
   Gpt2Head(const Gpt2Shape& shape, Backend* backend);
+
+  // The loss of a chunk's logits, which `training` replaces by their gradient.
+  absl::StatusOr<LossSum> Loss(const Chunk& chunk, const Scratch& scratch, const int32_t* targets, bool training) const;
 
   const Gpt2Shape shape_;
   Backend* const backend_;

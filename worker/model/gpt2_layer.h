@@ -3,6 +3,10 @@
 //   mid = x + proj(attention(qkv(ln_1(x))))
 //   y = mid + mlp.proj(gelu(mlp.fc(ln_2(mid))))
 //
+// Tensor-parallel after Shoeybi et al. 2019: qkv and mlp.fc are split by their outputs (whole heads), proj and mlp.proj
+// by their inputs, so that each half of the layer needs one sum over the tensor group forward and one backward. Norms
+// and the residual stream are whole on every rank.
+//
 // One Gpt2Layer holds the operations and serves every layer of a stage, since all have the same shapes; what differs
 // are the pointers given. Thread-safety: const after creation; a Scratch serves one call at a time.
 #ifndef PENSTOCK_WORKER_MODEL_GPT2_LAYER_H_
@@ -16,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/model/gpt2_shape.h"
+#include "worker/model/tensor_group.h"
 #include "worker/model/tensor_layout.h"
 #include "worker/ops/backend.h"
 
@@ -27,9 +32,9 @@ class Gpt2Layer {
   struct Tensors {
     float* ln_1_weight;      // (C)
     float* ln_1_bias;        // (C)
-    float* qkv_weight;       // (H, 3, C / H, C)
-    float* qkv_bias;         // (H, 3, C / H)
-    float* proj_weight;      // (C, C), in first
+    float* qkv_weight;       // (H, 3, D, C)
+    float* qkv_bias;         // (H, 3, D)
+    float* proj_weight;      // (A, C), in first
     float* proj_bias;        // (C)
     float* ln_2_weight;      // (C)
     float* ln_2_bias;        // (C)
@@ -48,9 +53,9 @@ class Gpt2Layer {
     float* ln_1;         // (B, T, C)
     float* ln_1_mean;    // (B, T)
     float* ln_1_rstd;    // (B, T)
-    float* qkv;          // (B, T, H, 3, C / H)
+    float* qkv;          // (B, T, H, 3, D)
     float* log_sum_exp;  // (B, H, T)
-    float* attention;    // (B, T, C)
+    float* attention;    // (B, T, A)
     float* mid;          // (B, T, C)
     float* ln_2;         // (B, T, C)
     float* ln_2_mean;    // (B, T)
@@ -62,8 +67,10 @@ class Gpt2Layer {
   // Memory shared by all layers.
   struct Scratch {
     float* narrow;  // (B, T, C)
-    float* wide;    // (B, T, max(3 C, F))
+    float* wide;    // (B, T, max(3 A, F))
     OpContext context;
+    // Null without tensor parallelism.
+    TensorGroup* tensor = nullptr;
   };
 
   static absl::StatusOr<std::unique_ptr<Gpt2Layer>> Create(const Gpt2Shape& shape, Backend* backend);
@@ -85,6 +92,10 @@ class Gpt2Layer {
  private:
   explicit Gpt2Layer(const Gpt2Shape& shape);
 
+  // Adds up what the tensor ranks have of (B, T, C).
+  absl::Status Sum(const Scratch& scratch, float* partial) const;
+  // The row-parallel biases and their gradients are tensor rank 0's; null elsewhere.
+  float* Replicated(float* bias) const { return shape_.adds_replicated() ? bias : nullptr; }
   absl::Status MlpBackward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
                            const Tensors& gradients, float* gradient) const;
   absl::Status AttentionBackward(const Tensors& weights, const Activations& activations, const Scratch& scratch,

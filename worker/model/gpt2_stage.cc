@@ -32,7 +32,7 @@ class Gpt2Stage : public StageModel {
   // Creates the operations and plans the rest of the memory.
   absl::Status Plan(MemoryPlan* plan);
 
-  void Bind(const Arena& arena) override;
+  void Bind(const Arena& arena, TensorGroup* tensor) override;
   const StageParameters& parameters() const override { return memory_.stage(); }
   int64_t boundary_elements() const override { return shape_.boundary_elements(); }
   int64_t tokens_per_micro_batch() const override { return shape_.rows(); }
@@ -70,8 +70,8 @@ class Gpt2Stage : public StageModel {
   absl::Status BackwardInPlace(const Slot& slot, float* gradient);
   float* Weight(const std::string& name) const;
   float* Gradient(const std::string& name) const;
-  Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_}; }
-  Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, context_}; }
+  Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_, tensor_}; }
+  Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, context_, tensor_, reductions_}; }
 
   // Constant after Plan.
   const Gpt2Shape shape_;
@@ -85,6 +85,7 @@ class Gpt2Stage : public StageModel {
   RegionId narrow_region_;
   RegionId wide_region_;
   RegionId gradient_region_;
+  RegionId reductions_region_;
   RegionId workspace_region_;
 
   // Constant after Bind.
@@ -100,7 +101,9 @@ class Gpt2Stage : public StageModel {
   float* narrow_ = nullptr;    // (B, T, C)
   float* wide_ = nullptr;      // a layer's inner gradients, or a part of the logits
   float* gradient_ = nullptr;  // (B, T, C): first stage, whose caller has no place for it
+  RowReduction* reductions_ = nullptr;
   OpContext context_;
+  TensorGroup* tensor_ = nullptr;
 
   std::vector<Slot> slots_;
 };
@@ -116,7 +119,9 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
     PENSTOCK_ASSIGN_OR_RETURN(embedding_, backend_->CreateEmbedding({.batch = shape_.batch,
                                                                      .seq_length = shape_.seq_length,
                                                                      .vocab_size = shape_.vocab_size,
-                                                                     .hidden = shape_.hidden}));
+                                                                     .hidden = shape_.hidden,
+                                                                     .vocab_begin = shape_.vocab.begin,
+                                                                     .vocab_end = shape_.vocab.end}));
     workspace = std::max(workspace, embedding_->workspace_bytes());
   }
   if (!layers_.empty()) {
@@ -140,6 +145,8 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
   wide_region_ = plan->AddFloats(MemoryClass::kWorkspace, "inner gradients and logits", wide);
   gradient_region_ =
       plan->AddFloats(MemoryClass::kWorkspace, "gradient of the input", first() ? shape_.boundary_elements() : 0);
+  reductions_region_ = plan->Add(MemoryClass::kWorkspace, "reductions of rows of logits",
+                                 head_ != nullptr ? head_->reductions_bytes() : 0);
   workspace_region_ = plan->Add(MemoryClass::kWorkspace, "operations", workspace);
   return absl::OkStatus();
 }
@@ -164,7 +171,10 @@ float* Gpt2Stage::Gradient(const std::string& name) const {
   return memory_.Gradient(*parameter);
 }
 
-void Gpt2Stage::Bind(const Arena& arena) {
+void Gpt2Stage::Bind(const Arena& arena, TensorGroup* tensor) {
+  PENSTOCK_CHECK(tensor == nullptr ? shape_.tensor.degree == 1 : tensor->shard() == shape_.tensor);
+  // A group of one has nothing to add up.
+  tensor_ = shape_.tensor.degree == 1 ? nullptr : tensor;
   memory_.Bind(arena);
   for (const int layer : layers_) {
     const std::string prefix = "h." + std::to_string(layer) + ".";
@@ -186,6 +196,7 @@ void Gpt2Stage::Bind(const Arena& arena) {
   narrow_ = arena.Floats(narrow_region_).data();
   wide_ = arena.Floats(wide_region_).data();
   gradient_ = arena.Floats(gradient_region_).data();
+  reductions_ = reinterpret_cast<RowReduction*>(arena.Bytes(reductions_region_).data());
   const std::span<std::byte> workspace = arena.Bytes(workspace_region_);
   context_ = {.workspace = workspace.data(), .workspace_bytes = static_cast<int64_t>(workspace.size())};
   for (Slot& slot : slots_) BindSlot(arena, &slot);
@@ -238,7 +249,10 @@ absl::Status Gpt2Stage::CheckForward(int slot, const ForwardArgs& args) const {
 absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
   if (first()) {
     std::copy(args.tokens.begin(), args.tokens.end(), slot->tokens);
-    return embedding_->Forward(context_, slot->tokens, wte_, wpe_, slot->input);
+    const float* positions = shape_.adds_replicated() ? wpe_ : nullptr;
+    PENSTOCK_RETURN_IF_ERROR(embedding_->Forward(context_, slot->tokens, wte_, positions, slot->input));
+    if (tensor_ == nullptr) return absl::OkStatus();
+    return tensor_->Sum(context_, slot->input, shape_.boundary_elements());
   }
   if (args.input.data() == slot->input) return absl::OkStatus();
   return backend_->Copy(context_, args.input.data(), slot->input, static_cast<int64_t>(args.input.size_bytes()));
@@ -293,7 +307,10 @@ absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, float* gradient) {
     PENSTOCK_RETURN_IF_ERROR(
         layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], gradient));
   }
-  if (first()) return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, wpe_gradient_);
+  if (first()) {
+    float* positions = shape_.adds_replicated() ? wpe_gradient_ : nullptr;
+    return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, positions);
+  }
   return absl::OkStatus();
 }
 
@@ -314,9 +331,9 @@ absl::StatusOr<std::unique_ptr<StageModel>> CreateGpt2Stage(const v1::ModelSpec&
     return absl::InvalidArgumentError(
         absl::StrCat("model.heads ", spec.heads(), " doesn't divide model.hidden ", spec.hidden()));
   }
-  PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters, ParametersOfStage(table, options.blocks));
-  auto stage = std::make_unique<Gpt2Stage>(Gpt2Shape::Of(spec, options.micro_batch_size), table, options, parameters,
-                                           backend, plan);
+  PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters, ParametersOfStage(table, options.blocks, options.tensor));
+  auto stage = std::make_unique<Gpt2Stage>(Gpt2Shape::Of(spec, options.micro_batch_size, options.tensor), table,
+                                           options, parameters, backend, plan);
   PENSTOCK_RETURN_IF_ERROR(stage->Plan(plan));
   return std::unique_ptr<StageModel>(std::move(stage));
 }

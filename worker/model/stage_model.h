@@ -21,6 +21,9 @@
 // On the last stage the gradients of the output head (the tied weights and the final norm's input) are computed in
 // Forward, because logits are far bigger than their gradient towards the norm: no slot ever holds logits.
 //
+// With tensor parallelism Forward and Backward also talk to the tensor group, whose ranks run the same calls; boundary
+// tensors are whole, and the same, on each of them.
+//
 // Thread-safety: none; one thread runs a stage. Spans returned stay valid as long as the Arena.
 #ifndef PENSTOCK_WORKER_MODEL_STAGE_MODEL_H_
 #define PENSTOCK_WORKER_MODEL_STAGE_MODEL_H_
@@ -31,11 +34,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/layout/range.h"
+#include "core/layout/tensor_shard.h"
 #include "core/layout/zero_partition.h"
 #include "core/model/parameter_table.h"
 #include "protos/penstock/v1/job.pb.h"
 #include "worker/model/memory_plan.h"
+#include "worker/model/tensor_group.h"
 #include "worker/ops/backend.h"
 
 namespace penstock {
@@ -47,6 +51,8 @@ struct StageOptions {
   int64_t micro_batch_size = 0;
   // Micro-batches in flight, at least 1.
   int slots = 1;
+  // Its place in the tensor group.
+  TensorShard tensor = {};
 };
 
 struct ForwardArgs {
@@ -73,8 +79,9 @@ class StageModel {
   StageModel& operator=(const StageModel&) = delete;
   virtual ~StageModel() = default;
 
-  // Takes the memory that the constructor planned. Called once, before anything below.
-  virtual void Bind(const Arena& arena) = 0;
+  // Takes the memory that the constructor planned. Called once, before anything below. `tensor` outlives the model, and
+  // its place is that of the options; null without tensor parallelism.
+  virtual void Bind(const Arena& arena, TensorGroup* tensor = nullptr) = 0;
 
   // What of the canonical space it uses; first and last tell where it stands in the pipeline.
   virtual const StageParameters& parameters() const = 0;

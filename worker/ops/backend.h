@@ -10,7 +10,9 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "worker/ops/attention.h"
 #include "worker/ops/cross_entropy.h"
 #include "worker/ops/embedding.h"
@@ -18,6 +20,7 @@
 #include "worker/ops/layer_norm.h"
 #include "worker/ops/linear.h"
 #include "worker/ops/residual.h"
+#include "worker/ops/split_cross_entropy.h"
 
 namespace penstock {
 
@@ -52,6 +55,12 @@ class Backend {
                                                                          DataType type = DataType::kFloat32) = 0;
   virtual absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) = 0;
+  // For tensor parallelism. UNIMPLEMENTED where the device has none.
+  virtual absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
+      const SplitCrossEntropyShape& shape) {
+    return absl::UnimplementedError(
+        absl::StrCat("this device has no cross-entropy over ", shape.ranks, " tensor ranks; use parallel.tensor: 1"));
+  }
 };
 
 }  // namespace penstock

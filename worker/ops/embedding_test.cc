@@ -56,6 +56,38 @@ TEST_P(EmbeddingTest, MatchesTheReference) {
   EXPECT_LT(RelativeError(dwpe.Read(), expected.wpe), 2e-6);
 }
 
+TEST_P(EmbeddingTest, PartsOfTheVocabularyAddUpToTheWhole) {
+  EmbeddingShape shape = {.batch = 2, .seq_length = 9, .vocab_size = 7, .hidden = 20};
+  const auto tokens = RandomTokens(18, 7, 1);
+  const auto wte = RandomValues(7 * 20, 2);
+  const auto wpe = RandomValues(9 * 20, 3);
+  const auto dx = RandomValues(18 * 20, 4);
+  Backend* const backend = backend_.get();
+  const DeviceTokens tokens_(backend, tokens);
+  const DeviceFloats wpe_(backend, ToFloats(wpe)), dx_(backend, ToFloats(dx));
+  std::vector<float> sum(18 * 20, 0.0F);
+  std::vector<float> gradient;
+  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 4}, {4, 7}}) {
+    shape.vocab_begin = begin;
+    shape.vocab_end = end;
+    const auto embedding = backend->CreateEmbedding(shape).value();
+    const std::vector<double> rows(wte.begin() + begin * 20, wte.begin() + end * 20);
+    const DeviceFloats wte_(backend, ToFloats(rows)), x(backend, 18 * 20, kNan),
+        dwte(backend, (end - begin) * 20, 0.0F);
+    const OpContext context = ContextFor(*embedding);
+    const bool positions = begin == 0;
+    ASSERT_TRUE(
+        embedding->Forward(context, tokens_.data(), wte_.data(), positions ? wpe_.data() : nullptr, x.data()).ok());
+    ASSERT_TRUE(embedding->Backward(context, tokens_.data(), dx_.data(), dwte.data(), nullptr).ok());
+    const std::vector<float> part = x.Read();
+    for (size_t i = 0; i < part.size(); ++i) sum[i] += part[i];
+    const std::vector<float> part_gradient = dwte.Read();
+    gradient.insert(gradient.end(), part_gradient.begin(), part_gradient.end());
+  }
+  EXPECT_LT(RelativeError(sum, reference::EmbeddingForward(shape, tokens, wte, wpe)), 2e-7);
+  EXPECT_LT(RelativeError(gradient, reference::EmbeddingBackward(shape, tokens, dx).wte), 2e-6);
+}
+
 TEST_P(EmbeddingTest, NamesATokenOutsideTheVocabulary) {
   const EmbeddingShape shape = {.batch = 2, .seq_length = 3, .vocab_size = 4, .hidden = 5};
   Backend* const backend = backend_.get();

@@ -55,7 +55,7 @@ absl::Status LossReport::Begin(int micro_batches) {
 }
 
 absl::Status LossReport::Send(const std::vector<MicroBatchLoss>& losses) {
-  if (!plan_.last_stage() || plan_.leader()) return absl::OkStatus();
+  if (!plan_.last_stage() || !plan_.speaks() || plan_.leader()) return absl::OkStatus();
   sent_ = losses;
   PENSTOCK_ASSIGN_OR_RETURN(send_,
                             comm_->StartSend(plan_.mesh.leader(), kLossReportTag, AsBytes(absl::MakeConstSpan(sent_))));

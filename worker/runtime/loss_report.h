@@ -1,5 +1,6 @@
 // How the last stage's losses come together at the leader: each data rank sends what it knows about its micro-batches,
 // and the leader adds in (data rank, micro-batch) order, so that the sum's bits depend on neither depth nor schedule.
+// Of a tensor group, whose ranks all have the same losses, tensor rank 0 speaks.
 //
 // Thread-safety: none; the rank's thread.
 #ifndef PENSTOCK_WORKER_RUNTIME_LOSS_REPORT_H_
@@ -17,7 +18,8 @@
 
 namespace penstock {
 
-// Of one list's execution, training or validation. Nothing happens on other stages than the last.
+// Of one list's execution, training or validation. Nothing happens on other stages than the last, nor on other tensor
+// ranks than 0.
 class LossReport {
  public:
   LossReport(const RankPlan& plan, Communicator* comm) : plan_(plan), comm_(comm) {}

@@ -8,6 +8,8 @@ const char* ActivityName(Activity activity) {
   switch (activity) {
     case Activity::kCompute:
       return "compute";
+    case Activity::kTensor:
+      return "tensor";
     case Activity::kData:
       return "data";
     case Activity::kWaitActivation:

@@ -18,6 +18,7 @@ namespace penstock {
 
 enum class Activity {
   kCompute,
+  kTensor,          // exchanging with the tensor group inside of a layer
   kData,            // reading samples
   kWaitActivation,  // for the previous stage
   kWaitGradient,    // for the next stage
@@ -27,11 +28,11 @@ enum class Activity {
   kCommitWait,  // the leader's prepare and commit
   kPull,        // waiting for the new version and taking it
 };
-inline constexpr int kActivities = 9;
+inline constexpr int kActivities = 10;
 // The value of the metric's label: "wait_activation".
 const char* ActivityName(Activity activity);
 
-// Seconds of one step by activity. Activities don't nest.
+// Seconds of one step by activity. Activities don't nest, but for InnerScope.
 class RankClock {
  public:
   class Scope {
@@ -47,6 +48,26 @@ class RankClock {
    private:
     RankClock& clock_;
     const Activity activity_;
+    const absl::Time begin_;
+  };
+
+  // Inside of a Scope of `outer`: its time counts as `inner` instead.
+  class InnerScope {
+   public:
+    InnerScope(RankClock& clock, Activity outer, Activity inner)
+        : clock_(clock), outer_(outer), inner_(inner), begin_(Clock::Real()->Monotonic()) {}
+    ~InnerScope() {
+      const double seconds = absl::ToDoubleSeconds(Clock::Real()->Monotonic() - begin_);
+      clock_.seconds_[static_cast<int>(inner_)] += seconds;
+      clock_.seconds_[static_cast<int>(outer_)] -= seconds;
+    }
+    InnerScope(const InnerScope&) = delete;
+    InnerScope& operator=(const InnerScope&) = delete;
+
+   private:
+    RankClock& clock_;
+    const Activity outer_;
+    const Activity inner_;
     const absl::Time begin_;
   };
 

@@ -42,6 +42,11 @@ std::vector<Part> PartsOf(const ElementRange& memory) {
 
 }  // namespace
 
+std::string RankPlan::Place() const {
+  return absl::StrCat("stage ", at.stage, ", data rank ", at.data_rank,
+                      mesh.tensor() > 1 ? absl::StrCat(", tensor rank ", at.tensor_rank) : "");
+}
+
 std::string RankPlan::NameOf(int other) const {
   if (other < 0 || other >= assignment.peers_size()) return absl::StrCat("rank ", other);
   return assignment.peers(other).worker_id();

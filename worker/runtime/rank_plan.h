@@ -48,6 +48,10 @@ struct RankPlan {
   const OwnedRanges& mine() const { return owned[at.data_rank]; }
   // The rank in the same pipeline on another stage.
   int OnStage(int stage) const { return mesh.OnStage(rank(), stage); }
+  // "stage 1, data rank 0, tensor rank 1"; without the tensor rank where there is no tensor parallelism.
+  std::string Place() const;
+  // True where this rank speaks for its tensor group, whose ranks have the same losses and samples.
+  bool speaks() const { return at.tensor_rank == 0; }
   // The worker's id, for messages; "rank 3" where it isn't known.
   std::string NameOf(int rank) const;
 

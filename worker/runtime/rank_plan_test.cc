@@ -14,7 +14,7 @@ v1::Assignment MakeAssignment(const TinyJob& job, int rank) {
   assignment.set_epoch(1);
   *assignment.mutable_spec() = MakeTinyJob(job);
   assignment.set_rank(rank);
-  for (int peer = 0; peer < job.pipeline * job.data; ++peer) {
+  for (int peer = 0; peer < job.pipeline * job.data * job.tensor; ++peer) {
     assignment.add_peers()->set_rank(peer);
     assignment.mutable_peers(peer)->set_worker_id(absl::StrCat("worker-", 10 + peer));
   }
@@ -48,6 +48,27 @@ TEST(RankPlanTest, PartsCoverWhatTheStageHoldsOnce) {
         EXPECT_EQ(plan->mine().size() > 0, plan->at.data_rank == 0);
       }
     }
+  }
+}
+
+TEST(RankPlanTest, TensorRanksOfAStageShareOnlyWhatIsReplicated) {
+  const TinyJob job = {.pipeline = 2, .data = 2, .zero = 1, .tensor = 2};
+  for (int rank = 0; rank < 8; ++rank) {
+    const auto plan = MakeRankPlan(MakeAssignment(job, rank));
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->at.tensor_rank, rank % 2);
+    EXPECT_EQ(plan->speaks(), rank % 2 == 0);
+    EXPECT_EQ(plan->leader(), rank == 4);
+    EXPECT_EQ(plan->tensor_group, (std::vector<int>{rank / 2 * 2, rank / 2 * 2 + 1}));
+    EXPECT_EQ(plan->data_group.size(), 2u);
+    EXPECT_EQ(plan->Place(),
+              absl::StrCat("stage ", rank / 4, ", data rank ", rank / 2 % 2, ", tensor rank ", rank % 2));
+    int64_t owned = 0;
+    for (const auto& parts : plan->untied_parts) {
+      for (const Part& part : parts) owned += part.count;
+    }
+    EXPECT_EQ(owned, plan->parameters.untied.size() - (rank % 2 == 0 ? 0 : plan->parameters.shared));
+    EXPECT_GT(plan->parameters.shared, 0);
   }
 }
 

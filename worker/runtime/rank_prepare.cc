@@ -39,8 +39,10 @@ absl::Status RankRunner::PlanRank(Session& session) {
   }
 
   PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
-  const StageOptions stage{
-      .blocks = plan.parameters.blocks, .micro_batch_size = spec.training().micro_batch_size(), .slots = plan.slots};
+  const StageOptions stage{.blocks = plan.parameters.blocks,
+                           .micro_batch_size = spec.training().micro_batch_size(),
+                           .slots = plan.slots,
+                           .tensor = plan.parameters.tensor};
   PENSTOCK_ASSIGN_OR_RETURN(session.model,
                             CreateStageModel(spec.model(), plan.table, stage, session.backend.get(), &session.memory));
   session.executor.emplace(plan, session.validation);
@@ -48,11 +50,11 @@ absl::Status RankRunner::PlanRank(Session& session) {
   PENSTOCK_RETURN_IF_ERROR(session.executor->PlanMemory(*session.model, &session.memory));
   session.exchange->PlanMemory(&session.memory);
   PENSTOCK_ASSIGN_OR_RETURN(session.arena, Arena::Allocate(session.memory, session.backend.get()));
-  session.model->Bind(*session.arena);
+  session.tensor_group.emplace(plan.tensor_group, plan.at.tensor_rank);
+  session.model->Bind(*session.arena, &*session.tensor_group);
   if (options_.metrics != nullptr) options_.metrics->SetMemory(session.memory);
   LogInfo("job {} epoch {}: rank {} of {} is {}; memory {}", options_.assignment.job_id(), options_.assignment.epoch(),
-          plan.rank(), plan.mesh.size(), absl::StrCat("stage ", plan.at.stage, ", data rank ", plan.at.data_rank),
-          session.memory.Describe());
+          plan.rank(), plan.mesh.size(), plan.Place(), session.memory.Describe());
   return absl::OkStatus();
 }
 
@@ -81,6 +83,7 @@ absl::Status RankRunner::Connect(Session& session) {
                            session.client.get());
     hook([&driver = *session.driver](const absl::Status& reason) { driver.Abort(reason); });
   }
+  session.tensor_group->Bind(session.comm.get(), &session.clock);
   session.losses.emplace(plan, session.comm.get());
   session.exchange->Bind(*session.arena, session.model.get(), session.comm.get(), session.client.get());
   session.executor->Bind(*session.arena, {.model = session.model.get(),

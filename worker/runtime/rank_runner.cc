@@ -158,7 +158,9 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
 
   const double seconds = absl::ToDoubleSeconds(Clock::Real()->Monotonic() - begin);
   uint64_t tokens = 0;
-  for (const MicroBatchLoss& loss : session.executor->losses()) tokens += static_cast<uint64_t>(loss.target_count);
+  if (plan.speaks()) {
+    for (const MicroBatchLoss& loss : session.executor->losses()) tokens += static_cast<uint64_t>(loss.target_count);
+  }
   if (options_.metrics != nullptr) {
     options_.metrics->StepDone(seconds, tokens, session.clock);
     const Communicator::Counters now = session.comm->counters();

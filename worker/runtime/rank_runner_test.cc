@@ -117,6 +117,40 @@ TEST(RankRunnerTest, NoBitDependsOnDepthOrZeroStageWithTwoDataRanks) {
   EXPECT_EQ(step, reference.records.size());
 }
 
+TEST(RankRunnerTest, TensorParallelRanksTrainAsOneDoes) {
+  // A vocabulary that 2 doesn't divide.
+  const Outcome one = Train({.pipeline = 1, .data = 2, .steps = 6, .validate_every = 6, .vocab_size = 129});
+  const Outcome two =
+      Train({.pipeline = 1, .data = 2, .steps = 6, .validate_every = 6, .tensor = 2, .vocab_size = 129});
+  ASSERT_EQ(two.records.size(), one.records.size());
+  // Before the first update: the shared parameters' gradients count once.
+  EXPECT_NEAR(two.records[0].gradient_norm(), one.records[0].gradient_norm(), 1e-6 * one.records[0].gradient_norm());
+  for (size_t i = 0; i < one.records.size(); ++i) {
+    EXPECT_NEAR(two.records[i].loss(), one.records[i].loss(), 1e-4) << "step " << i + 1;
+    EXPECT_EQ(two.records[i].tokens(), one.records[i].tokens());
+    ASSERT_EQ(two.records[i].samples_size(), 1);
+  }
+  EXPECT_NEAR(two.validations.at(0).loss(), one.validations.at(0).loss(), 1e-4);
+}
+
+TEST(RankRunnerTest, NoBitDependsOnDepthScheduleShardsOrZeroStageWithTwoTensorRanks) {
+  const TinyJob job = {.pipeline = 1, .steps = 3, .validate_every = 3, .tensor = 2, .vocab_size = 129};
+  const auto with = [](TinyJob changed, int pipeline, int data, v1::ParallelSpec::Schedule schedule, int zero) {
+    changed.pipeline = pipeline;
+    changed.data = data;
+    changed.schedule = schedule;
+    changed.zero = zero;
+    return changed;
+  };
+  const auto gpipe = v1::ParallelSpec::SCHEDULE_GPIPE;
+  const auto one_f_one_b = v1::ParallelSpec::SCHEDULE_1F1B;
+  const Outcome reference = Train(job, 1);
+  ExpectSameBits(reference, Train(with(job, 2, 1, gpipe, 1), 3));
+  ExpectSameBits(reference, Train(with(job, 4, 1, one_f_one_b, 0), 2));
+  const Outcome two_data_ranks = Train(with(job, 1, 2, gpipe, 0), 1);
+  ExpectSameBits(two_data_ranks, Train(with(job, 2, 2, one_f_one_b, 1), 3));
+}
+
 TEST(RankRunnerTest, ANewEpochGoesOnFromTheCommittedStepWithTheSameBits) {
   const Outcome reference = Train({.pipeline = 2, .data = 2, .steps = 6});
   const v1::JobSpec spec = MakeTinyJob({.pipeline = 2, .data = 2, .steps = 6});

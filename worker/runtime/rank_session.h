@@ -16,6 +16,7 @@
 #include "worker/ops/backend.h"
 #include "worker/runtime/abort_scope.h"
 #include "worker/runtime/batch_reader.h"
+#include "worker/runtime/comm_tensor_group.h"
 #include "worker/runtime/commit_driver.h"
 #include "worker/runtime/executor.h"
 #include "worker/runtime/loss_report.h"
@@ -39,6 +40,7 @@ struct RankRunner::Session {
   MemoryPlan memory;
   std::optional<Arena> arena;
   std::optional<BatchReader> reader;
+  std::optional<CommTensorGroup> tensor_group;
   std::unique_ptr<StageModel> model;
 
   std::unique_ptr<StateClient> client;

@@ -41,7 +41,7 @@ v1::JobSpec MakeTinyJob(const TinyJob& job) {
   model.set_hidden(32);
   model.set_heads(2);
   model.set_seq_length(16);
-  model.set_vocab_size(128);
+  model.set_vocab_size(job.vocab_size);
   spec.mutable_data()->set_path(CorpusPath());
   spec.mutable_data()->set_format(v1::DataSpec::FORMAT_BYTES);
   v1::TrainingSpec& training = *spec.mutable_training();
@@ -54,6 +54,7 @@ v1::JobSpec MakeTinyJob(const TinyJob& job) {
   spec.mutable_optimizer()->set_learning_rate(1e-2);
   spec.mutable_parallel()->set_pipeline(job.pipeline);
   spec.mutable_parallel()->set_data(job.data);
+  spec.mutable_parallel()->set_tensor(job.tensor);
   spec.mutable_parallel()->set_schedule(job.schedule);
   spec.mutable_parallel()->mutable_zero()->set_stage(job.zero);
   FillDefaults(&spec);

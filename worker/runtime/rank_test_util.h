@@ -25,6 +25,8 @@ struct TinyJob {
   int zero = 1;
   int steps = 3;
   int validate_every = 0;
+  int tensor = 1;
+  int vocab_size = 128;
 };
 
 // A GPT-2 of 4 layers on 20 KB of text, 4 micro-batches a step and data rank; defaults filled in and checked.

@@ -15,13 +15,15 @@ absl::StatusOr<std::unique_ptr<LocalPipeline>> LocalPipeline::Create(const v1::M
     MemoryPlan plan;
     Stage stage;
     PENSTOCK_ASSIGN_OR_RETURN(
-        stage.model,
-        CreateStageModel(spec, table,
-                         {.blocks = blocks, .micro_batch_size = options.micro_batch_size, .slots = options.slots},
-                         backend, &plan));
+        stage.model, CreateStageModel(spec, table,
+                                      {.blocks = blocks,
+                                       .micro_batch_size = options.micro_batch_size,
+                                       .slots = options.slots,
+                                       .tensor = options.tensor == nullptr ? TensorShard{} : options.tensor->shard()},
+                                      backend, &plan));
     PENSTOCK_ASSIGN_OR_RETURN(Arena arena, Arena::Allocate(plan, backend));
     stage.arena = std::make_unique<Arena>(std::move(arena));
-    stage.model->Bind(*stage.arena);
+    stage.model->Bind(*stage.arena, options.tensor);
     pipeline->stages_.push_back(std::move(stage));
   }
   return pipeline;
@@ -110,7 +112,8 @@ std::vector<float> LocalPipeline::Gradients() const {
   std::vector<float> gradients(static_cast<size_t>(table_.size()), 0.0F);
   for (const Stage& stage : stages_) {
     const std::span<const float> from = stage.model->UntiedGradients();
-    for (const RangeList::Placed& placed : stage.model->parameters().untied.placed()) {
+    const StageParameters& parameters = stage.model->parameters();
+    for (const RangeList::Placed& placed : parameters.untied.Slice(parameters.untied_answered()).placed()) {
       std::copy_n(from.begin() + placed.offset, placed.range.size(), gradients.begin() + placed.range.begin);
     }
   }

@@ -25,10 +25,13 @@ class LocalPipeline {
     int64_t micro_batch_size = 1;
     // Micro-batches in flight: 1 runs each one's backward pass at once, m is GPipe.
     int slots = 1;
+    // The pipeline of one rank of this group, whose others run on threads of their own; null for a whole one.
+    TensorGroup* tensor = nullptr;
   };
   struct StepResult {
     LossSum loss;
-    // Of the loss sum, over the whole canonical space; tied parts added, the embedding's first.
+    // Of the loss sum, over the whole canonical space; tied parts added, the embedding's first. Zeros for what another
+    // tensor rank answers for.
     std::vector<float> gradients;
     friend bool operator==(const StepResult& a, const StepResult& b) {
       return a.loss.loss == b.loss.loss && a.loss.target_count == b.loss.target_count && a.gradients == b.gradients;

@@ -17,6 +17,7 @@
 #include "worker/ops/cpu/matmul.h"
 #include "worker/ops/cpu/parallel.h"
 #include "worker/ops/cpu/residual.h"
+#include "worker/ops/cpu/split_cross_entropy.h"
 
 namespace penstock {
 namespace {
@@ -109,6 +110,15 @@ class CpuBackend : public Backend {
   absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}}));
     return cpu::CreateCrossEntropy(shape, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
+      const SplitCrossEntropyShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("split cross-entropy", {{"rows", shape.rows},
+                                                                   {"vocab_size", shape.vocab_size},
+                                                                   {"columns", shape.vocab_end - shape.vocab_begin},
+                                                                   {"ranks", shape.ranks}}));
+    return cpu::CreateSplitCrossEntropy(shape, threads_);
   }
 
  private:

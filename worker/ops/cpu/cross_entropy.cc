@@ -2,36 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "worker/ops/cpu/kernels.h"
 #include "worker/ops/cpu/parallel.h"
+#include "worker/ops/cpu/softmax_row.h"
 
 namespace penstock::cpu {
 namespace {
 
-struct RowSoftmax {
-  float maximum = -std::numeric_limits<float>::infinity();
-  float sum = 0;  // of e^(logit - maximum)
-};
-
-RowSoftmax Reduce(const float* logits, int64_t width) {
-  RowSoftmax row;
-  KernelsFor<float>().softmax_statistics(logits, width, &row.maximum, &row.sum);
-  return row;
-}
-
 double RowLoss(const float* logits, const RowSoftmax& row, int32_t target) {
   return std::log(static_cast<double>(row.sum)) -
          (static_cast<double>(logits[target]) - static_cast<double>(row.maximum));
-}
-
-void ReplaceByGradient(float* logits, int64_t width, const RowSoftmax& row, int32_t target) {
-  KernelsFor<float>().softmax_gradient(logits, width, row.maximum, 1.0F / row.sum, logits);
-  logits[target] -= 1.0F;
 }
 
 class CpuCrossEntropy : public CrossEntropy {
@@ -44,7 +27,7 @@ class CpuCrossEntropy : public CrossEntropy {
                                   const int32_t* targets) const override {
     return Run(context, targets, [this, logits](int64_t row, int32_t target) {
       const float* at = logits + row * shape_.vocab_size;
-      return target == kIgnoredTarget ? 0.0 : RowLoss(at, Reduce(at, shape_.vocab_size), target);
+      return target == kIgnoredTarget ? 0.0 : RowLoss(at, ReduceRow(at, shape_.vocab_size), target);
     });
   }
 
@@ -56,9 +39,10 @@ class CpuCrossEntropy : public CrossEntropy {
         std::fill_n(at, shape_.vocab_size, 0.0F);
         return 0.0;
       }
-      const RowSoftmax softmax = Reduce(at, shape_.vocab_size);
+      const RowSoftmax softmax = ReduceRow(at, shape_.vocab_size);
       const double loss = RowLoss(at, softmax, target);
-      ReplaceByGradient(at, shape_.vocab_size, softmax, target);
+      ReplaceBySoftmax(at, shape_.vocab_size, softmax);
+      at[target] -= 1.0F;
       return loss;
     });
   }

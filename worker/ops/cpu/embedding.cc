@@ -1,5 +1,7 @@
 #include "worker/ops/cpu/embedding.h"
 
+#include <algorithm>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -12,6 +14,18 @@ namespace {
 // Threads share the columns in runs of this many.
 constexpr int64_t kColumnUnit = 16;
 
+// out = a + b, either of which may be null for zeros.
+template <typename T>
+void AddRows(const Kernels<T>& kernels, const T* a, const T* b, int64_t width, T* out) {
+  if (a != nullptr && b != nullptr) {
+    kernels.add(a, b, out, width);
+  } else if (const T* one = a != nullptr ? a : b; one != nullptr) {
+    std::copy_n(one, width, out);
+  } else {
+    std::fill_n(out, width, T{});
+  }
+}
+
 template <typename T>
 class CpuEmbedding : public Embedding {
  public:
@@ -23,9 +37,10 @@ class CpuEmbedding : public Embedding {
     const int64_t width = shape_.hidden;
     ParallelFor(threads_, Tokens(), 1 + kParallelElementsMin / 4 / width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        kernels_.add(static_cast<const T*>(wte) + tokens[i] * width,
-                     static_cast<const T*>(wpe) + (i % shape_.seq_length) * width, static_cast<T*>(x) + i * width,
-                     width);
+        const T* token =
+            shape_.Holds(tokens[i]) ? static_cast<const T*>(wte) + (tokens[i] - shape_.vocab_begin) * width : nullptr;
+        const T* position = wpe == nullptr ? nullptr : static_cast<const T*>(wpe) + (i % shape_.seq_length) * width;
+        AddRows(kernels_, token, position, width, static_cast<T*>(x) + i * width);
       }
     });
     return absl::OkStatus();
@@ -38,8 +53,12 @@ class CpuEmbedding : public Embedding {
     ParallelFor(threads_, width, kColumnUnit, [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < Tokens(); ++i) {
         const T* in = static_cast<const T*>(dx) + i * width + begin;
-        kernels_.accumulate(in, dwte + tokens[i] * width + begin, end - begin);
-        kernels_.accumulate(in, dwpe + (i % shape_.seq_length) * width + begin, end - begin);
+        if (shape_.Holds(tokens[i])) {
+          kernels_.accumulate(in, dwte + (tokens[i] - shape_.vocab_begin) * width + begin, end - begin);
+        }
+        if (dwpe != nullptr) {
+          kernels_.accumulate(in, dwpe + (i % shape_.seq_length) * width + begin, end - begin);
+        }
       }
     });
     return absl::OkStatus();
