@@ -202,7 +202,7 @@ TEST_P(Gpt2Parity, ATrainingWithAdamWFollowsPyTorchs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Stages, Gpt2Parity,
-                         testing::Values(Cut{{{0, 4}}}, Cut{{{0, 2}, {2, 4}}}, Cut{{{0, 2}, {2, 4}}, 2}),
+                         testing::Values(Cut{{{0, 4}}}, Cut{{{0, 2}, {2, 4}}}, Cut{{{0, 2}, {2, 4}}, 3}),
                          [](const auto& info) {
                            return "Depth" + std::to_string(info.param.stages.size()) + "Tensor" +
                                   std::to_string(info.param.tensor);

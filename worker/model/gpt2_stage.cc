@@ -331,6 +331,11 @@ absl::StatusOr<std::unique_ptr<StageModel>> CreateGpt2Stage(const v1::ModelSpec&
     return absl::InvalidArgumentError(
         absl::StrCat("model.heads ", spec.heads(), " doesn't divide model.hidden ", spec.hidden()));
   }
+  // Whole heads: the rows of attn.proj follow them.
+  if (options.tensor.degree < 1 || spec.heads() % static_cast<uint32_t>(options.tensor.degree) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a tensor degree of ", options.tensor.degree, " doesn't divide model.heads ", spec.heads()));
+  }
   PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters, ParametersOfStage(table, options.blocks, options.tensor));
   auto stage = std::make_unique<Gpt2Stage>(Gpt2Shape::Of(spec, options.micro_batch_size, options.tensor), table,
                                            options, parameters, backend, plan);

@@ -109,7 +109,7 @@ TEST_F(TensorParallelTest, EachRankHoldsItsShareAlone) {
               static_cast<double>(shared + (table_.blocks()[1].range().size() - shared) / 4), kRegionAlignment);
   MemoryPlan plan;
   for (const TensorShard tensor :
-       {TensorShard{.degree = 5, .rank = 4}, TensorShard{.degree = 0}, TensorShard{.degree = 2, .rank = 2}}) {
+       {TensorShard{.degree = 3}, TensorShard{.degree = 0}, TensorShard{.degree = 2, .rank = 2}}) {
     EXPECT_EQ(CreateStageModel(spec_, table_, {.blocks = All(), .micro_batch_size = 1, .tensor = tensor}, backend.get(),
                                &plan)
                   .status()

@@ -113,7 +113,8 @@ std::vector<float> LocalPipeline::Gradients() const {
   for (const Stage& stage : stages_) {
     const std::span<const float> from = stage.model->UntiedGradients();
     const StageParameters& parameters = stage.model->parameters();
-    for (const RangeList::Placed& placed : parameters.untied.Slice(parameters.untied_answered()).placed()) {
+    const RangeList answered = parameters.untied.Slice(parameters.untied_answered());
+    for (const RangeList::Placed& placed : answered.placed()) {
       std::copy_n(from.begin() + placed.offset, placed.range.size(), gradients.begin() + placed.range.begin);
     }
   }
