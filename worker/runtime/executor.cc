@@ -150,8 +150,9 @@ absl::Status StageExecutor::Forward(int micro_batch, const RunOptions& options) 
   {
     RankClock::Scope computing(*env_.clock, Activity::kCompute);
     absl::StatusOr<LossSum> result = env_.model->Forward(static_cast<int>(slot - slot_micro_batch_.begin()), args);
-    // A token outside the vocabulary stays where it is.
-    if (!result.ok()) return MarkPermanent(result.status());
+    // A token outside the vocabulary stays where it is; a tensor rank that went away is replaced.
+    if (absl::IsInvalidArgument(result.status())) return MarkPermanent(result.status());
+    PENSTOCK_RETURN_IF_ERROR(result.status());
     loss = *result;
   }
   if (!options.validation) *slot = micro_batch;

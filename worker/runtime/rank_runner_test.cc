@@ -296,6 +296,21 @@ TEST(RankRunnerTest, ALostPeerIsNamedWithTheInstruction) {
   EXPECT_EQ(log.Count(Kind::kStopped), 4);
 }
 
+TEST(RankRunnerTest, ALostTensorRankIsNamedAndNeverForGood) {
+  const v1::JobSpec spec = MakeTinyJob({.pipeline = 2, .steps = 100000, .tensor = 2});
+  for (int lost = 0; lost < 4; ++lost) {
+    SCOPED_TRACE(lost);
+    auto service = FakeStateService::Create(spec, 1);
+    ReportLog log;
+    TestEpoch epoch({.spec = spec, .service = service, .log = &log});
+    ASSERT_TRUE(log.WaitForCount(Kind::kStep, 2));
+    epoch.network().Kill(lost);
+    ASSERT_TRUE(log.WaitForCount(Kind::kFailed, 2));
+    ExpectNoPermanentFailure(log);
+    epoch.StopAll();
+  }
+}
+
 TEST(RankRunnerTest, AFailedRankLetsGoByItselfInTheEnd) {
   const v1::JobSpec spec = MakeTinyJob({.pipeline = 2, .steps = 100000});
   auto service = FakeStateService::Create(spec, 1);
