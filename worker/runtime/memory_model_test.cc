@@ -26,6 +26,7 @@ struct Job {
   v1::ParallelSpec::Schedule schedule = v1::ParallelSpec::SCHEDULE_1F1B;
   uint32_t micro_batch = 2;
   uint32_t vocab = 256;
+  uint32_t tensor = 1;
 };
 
 v1::JobSpec Spec(const Job& job) {
@@ -44,6 +45,7 @@ v1::JobSpec Spec(const Job& job) {
   v1::ParallelSpec* const parallel = spec.mutable_parallel();
   parallel->set_pipeline(job.pipeline);
   parallel->set_data(job.data);
+  parallel->set_tensor(job.tensor);
   parallel->set_schedule(job.schedule);
   parallel->mutable_zero()->set_stage(job.zero);
   FillDefaults(&spec);
@@ -67,6 +69,7 @@ MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
   options.blocks = plan.parameters.blocks;
   options.micro_batch_size = spec.training().micro_batch_size();
   options.slots = plan.slots;
+  options.tensor = plan.parameters.tensor;
   const auto model = CreateStageModel(spec.model(), plan.table, options, backend.get(), &memory).value();
   StageExecutor executor(plan, validation);
   StateExchange exchange(plan);
@@ -80,6 +83,7 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
        {Job{}, Job{.pipeline = 2}, Job{.pipeline = 4, .data = 2}, Job{.data = 3, .zero = 0},
         Job{.pipeline = 3, .data = 2, .zero = 0, .schedule = v1::ParallelSpec::SCHEDULE_GPIPE},
         Job{.pipeline = 2, .data = 4, .micro_batch = 1}, Job{.pipeline = 5, .micro_batch = 4, .vocab = 5003},
+        Job{.pipeline = 2, .data = 2, .vocab = 257, .tensor = 2}, Job{.zero = 0, .vocab = 257, .tensor = 4},
         // More rows than the head takes at once.
         Job{.micro_batch = 24, .vocab = 999}}) {
     const v1::JobSpec spec = Spec(job);
