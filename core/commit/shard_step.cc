@@ -31,6 +31,13 @@ absl::Status ShardStep::CheckEpoch(uint64_t epoch) const {
 
 absl::Status ShardStep::CheckStep(uint64_t step, const char* what) const {
   if (step == committed_step_ + 1 || (step == committed_step_ && step > 0)) return absl::OkStatus();
+  if (options_.published && step > committed_step_) {
+    const uint64_t open = prepared_.has_value()     ? prepared_->step.step()
+                          : collecting_.has_value() ? collecting_->step
+                                                    : step;
+    if (open == step) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(what, " of step ", step, ": step ", open, " is being published"));
+  }
   return absl::FailedPreconditionError(absl::StrCat(what, " of step ", step, ": step ", committed_step_,
                                                     " is committed, so the next is ", committed_step_ + 1));
 }
@@ -44,14 +51,32 @@ ElementRange ShardStep::PieceRange(int64_t local_piece) const {
   return {begin, std::min(begin + options_.piece_elements, options_.range_end)};
 }
 
+bool ShardStep::intact() const {
+  if (!options_.published) return true;
+  return !torn_ && stale_work_ == 0 && !prepared_.has_value() &&
+         !(collecting_.has_value() && !collecting_->reserved.empty());
+}
+
+int64_t ShardStep::KindOffset(int kind) const {
+  return options_.published ? (kind - 1) * (options_.range_end - options_.range_begin) : 0;
+}
+
+bool ShardStep::Complete() const {
+  if (!options_.published) return collecting_->sums_missing == 0;
+  return collecting_->written.size() == kStateKinds * (options_.range_end - options_.range_begin);
+}
+
 void ShardStep::Check() const {
+  const auto is_next = [this](uint64_t step) {
+    return options_.published ? step > committed_step_ : step == committed_step_ + 1;
+  };
   // S6, and S5 by SameInputs before an update is handed out.
-  PENSTOCK_CHECK(!applying() || (prepared_.has_value() && prepared_->step.step() == committed_step_ + 1));
-  PENSTOCK_CHECK(!applying() || applying_->step() == committed_step_ + 1);
+  PENSTOCK_CHECK(!applying() || (prepared_.has_value() && is_next(prepared_->step.step())));
+  PENSTOCK_CHECK(!applying() || applying_->step() == prepared_->step.step());
   // S4: a step is either being collected or prepared, and a prepared one has no work left.
   PENSTOCK_CHECK(!(collecting_.has_value() && prepared_.has_value()));
   PENSTOCK_CHECK(!prepared_.has_value() || (writes_in_flight_ == 0 && sums_in_flight_ == 0));
-  PENSTOCK_CHECK(!prepared_.has_value() || prepared_->step.step() == committed_step_ + 1);
+  PENSTOCK_CHECK(!prepared_.has_value() || is_next(prepared_->step.step()));
   PENSTOCK_CHECK(!collecting_.has_value() || collecting_->epoch == sealed_epoch_);
   PENSTOCK_CHECK(!prepared_.has_value() || prepared_->epoch <= sealed_epoch_);
   PENSTOCK_CHECK(writes_in_flight_ >= 0 && sums_in_flight_ >= 0 && stale_work_ >= 0);
@@ -59,17 +84,20 @@ void ShardStep::Check() const {
 
 // --- Collecting: chunks and pieces. ---
 
-void ShardStep::OpenCollecting() {
+void ShardStep::OpenCollecting(uint64_t step) {
   PENSTOCK_CHECK(stale_work_ == 0 && !applying() && !prepared_.has_value());
   Collecting& open = collecting_.emplace();
   ++generation_;
   open.epoch = sealed_epoch_;
+  open.step = step;
+  if (options_.published) return;
   open.sums.resize(PieceCount());
   open.sum_asked.resize(PieceCount(), false);
   open.sums_missing = PieceCount();
 }
 
 void ShardStep::DropCollecting() {
+  if (!intact()) torn_ = true;
   collecting_.reset();
   ++generation_;
   // What is still being written or summed for the dropped step ends some time; until then the buffer isn't free.
@@ -92,20 +120,31 @@ absl::Status ShardStep::OnPushBegin(uint64_t epoch, uint64_t step) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ShardStep::ChunkPlan> ShardStep::OnChunk(uint64_t epoch, uint64_t step, int64_t begin, int64_t end) {
+absl::StatusOr<ShardStep::ChunkPlan> ShardStep::OnChunk(uint64_t epoch, uint64_t step, int64_t begin, int64_t end,
+                                                        int kind) {
   PENSTOCK_RETURN_IF_ERROR(OnPushBegin(epoch, step));
   if (begin >= end) return absl::InvalidArgumentError(absl::StrCat("chunk [", begin, ", ", end, ") is empty"));
   if (begin < options_.range_begin || end > options_.range_end) {
     return absl::OutOfRangeError(absl::StrCat("chunk [", begin, ", ", end, ") isn't within this shard's elements [",
                                               options_.range_begin, ", ", options_.range_end, ")"));
   }
+  if (options_.published ? kind < 1 || kind > kStateKinds : kind != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a chunk of kind ", kind, ": ",
+                                                   options_.published
+                                                       ? "this job's state is published, not its gradients"
+                                                       : "this job takes gradients, which have no kind"));
+  }
   ChunkPlan plan;
+  plan.kind = kind;
   // A duplicate of what is prepared or committed: accepted and dropped.
   if (step == committed_step_ || prepared_.has_value()) return plan;
-  if (!collecting_.has_value()) OpenCollecting();
+  if (!collecting_.has_value()) OpenCollecting(step);
   plan.generation = generation_;
-  plan.to_write = collecting_->reserved.Missing({begin, end});
-  for (const ElementRange& range : plan.to_write) collecting_->reserved.Add(range);
+  const int64_t offset = KindOffset(kind);
+  for (const ElementRange& range : collecting_->reserved.Missing({begin + offset, end + offset})) {
+    collecting_->reserved.Add(range);
+    plan.to_write.push_back({range.begin - offset, range.end - offset});
+  }
   if (!plan.to_write.empty()) ++writes_in_flight_;
   Check();
   return plan;
@@ -120,8 +159,10 @@ std::vector<ShardStep::WholePiece> ShardStep::OnChunkWritten(const ChunkPlan& pl
     return whole;
   }
   --writes_in_flight_;
+  const int64_t offset = KindOffset(plan.kind);
   for (const ElementRange& range : plan.to_write) {
-    collecting_->written.Add(range);
+    collecting_->written.Add({range.begin + offset, range.end + offset});
+    if (options_.published) continue;
     const int64_t first = (range.begin - options_.range_begin) / options_.piece_elements;
     const int64_t last = (range.end - 1 - options_.range_begin) / options_.piece_elements;
     for (int64_t piece = first; piece <= last; ++piece) {
@@ -172,8 +213,8 @@ absl::StatusOr<ShardStep::Verdict> ShardStep::OnPrepare(uint64_t epoch, uint64_t
     return absl::InvalidArgumentError(absl::StrCat("prepare of step ", step, ": it was prepared with other inputs"));
   }
   if (stale_work_ > 0) return Verdict::kWait;
-  if (!collecting_.has_value()) OpenCollecting();
-  if (collecting_->sums_missing > 0) return Verdict::kWait;
+  if (!collecting_.has_value()) OpenCollecting(step);
+  if (!Complete()) return Verdict::kWait;
 
   Prepared& prepared = prepared_.emplace();
   prepared.epoch = epoch;
@@ -236,7 +277,7 @@ const v1::StepDecision& ShardStep::apply_decision() const {
 void ShardStep::OnApplied() {
   PENSTOCK_CHECK(applying());
   Check();
-  ++committed_step_;  // S1: applying_->step() by Check()
+  committed_step_ = applying_->step();  // S1, by Check()
   last_decision_ = std::move(*applying_);
   last_decision_epoch_ = prepared_->epoch;
   last_prepared_ = std::move(prepared_->step);
@@ -253,7 +294,9 @@ absl::StatusOr<ShardStep::Verdict> ShardStep::OnSeal(uint64_t epoch) {
   if (collecting_.has_value() && collecting_->epoch < epoch) DropCollecting();
   Check();
   // The report must not change after it was given: an update that began before the seal ends first.
-  return stale_work_ > 0 || applying() ? Verdict::kWait : Verdict::kDone;
+  if (stale_work_ > 0 || applying()) return Verdict::kWait;
+  if (intact()) return Verdict::kDone;
+  return absl::NotFoundError(absl::StrCat("the state that was to follow step ", committed_step_, " came only in part"));
 }
 
 v1::SealResponse ShardStep::Report() const {
@@ -277,7 +320,10 @@ absl::StatusOr<ShardStep::Verdict> ShardStep::OnDecide(uint64_t epoch, uint64_t 
   if (!decision.has_value()) {
     // S2. A step prepared under this very epoch isn't touched: the message is a late duplicate.
     if (applying()) return Verdict::kWait;
-    if (left_over) prepared_.reset();
+    if (left_over) {
+      torn_ = torn_ || options_.published;
+      prepared_.reset();
+    }
     Check();
     return Verdict::kDone;
   }
@@ -291,8 +337,8 @@ absl::StatusOr<ShardStep::Verdict> ShardStep::OnDecide(uint64_t epoch, uint64_t 
 
 absl::StatusOr<ShardStep::Verdict> ShardStep::CheckPull(uint64_t epoch, uint64_t version) const {
   PENSTOCK_RETURN_IF_ERROR(CheckEpoch(epoch));
-  if (version == committed_step_ && !applying()) return Verdict::kDone;
-  if (version == committed_step_ + 1) return Verdict::kWait;
+  if (version == committed_step_ && !applying() && intact()) return Verdict::kDone;
+  if (version == committed_step_ + 1 || (options_.published && version > committed_step_)) return Verdict::kWait;
   if (version <= committed_step_) {
     return absl::FailedPreconditionError(absl::StrCat("pull of version ", version, ": it is past, version ",
                                                       committed_step_ + (applying() ? 1 : 0), " replaces it"));

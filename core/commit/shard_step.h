@@ -32,6 +32,12 @@
 //   S4 A step is prepared only when every element of the shard's range was written and every piece was summed.
 //   S5 A decision is applied only to the inputs that were prepared.
 //   S6 While an update is under way nothing is written and nothing is collected.
+//
+// A *published* job (zero.mirror off) pushes its whole state, weights and moments, at some steps instead of gradients
+// at every one: chunks of three kinds that replace the state in place, Prepare when all of them are in, Commit without
+// an update. The committed step then grows by more than one (S1), and from the first chunk until the commit the state
+// is no version's: intact() is false, nobody may read it, and a Seal answers NOT_FOUND, so that the job is opened again
+// from a checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -59,6 +65,8 @@ class ShardStep {
     uint64_t committed_step = 0;
     // Of the shard's process.
     uint64_t incarnation = 0;
+    // The job is published: chunks have a state kind.
+    bool published = false;
   };
 
   // What the service does with an event that may have to wait or to do data work.
@@ -76,6 +84,8 @@ class ShardStep {
     // Handed back with OnChunkWritten.
     uint64_t generation = 0;
     std::vector<ElementRange> to_write;
+    // As in OnChunk.
+    int kind = 0;
   };
   // A piece whose elements are all written: the caller sums its squares and hands the sum to OnPieceSum.
   struct WholePiece {
@@ -93,8 +103,9 @@ class ShardStep {
   absl::Status OnPushBegin(uint64_t epoch, uint64_t step) const;
 
   // One chunk of elements [begin, end). Errors as OnPushBegin; OUT_OF_RANGE for elements that the shard doesn't own;
-  // INVALID_ARGUMENT for an empty range.
-  absl::StatusOr<ChunkPlan> OnChunk(uint64_t epoch, uint64_t step, int64_t begin, int64_t end);
+  // INVALID_ARGUMENT for an empty range, or the wrong kind: 0, a gradient, unless the job is published; then 1 to
+  // kStateKinds, a kind of state.
+  absl::StatusOr<ChunkPlan> OnChunk(uint64_t epoch, uint64_t step, int64_t begin, int64_t end, int kind = 0);
 
   // The elements of a plan's to_write are written. Answers with the pieces that have become whole.
   std::vector<WholePiece> OnChunkWritten(const ChunkPlan& plan);
@@ -119,6 +130,7 @@ class ShardStep {
   // The update is done: its step is the committed one, and pulls of it may go on.
   void OnApplied();
 
+  // NOT_FOUND when a published state is torn.
   // Seals `epoch`: older ones are refused from this call on, and what an older one collected is dropped. Idempotent (a
   // late duplicate drops nothing of its own epoch). kDone: answer Report(). kWait: data work is under way.
   // FAILED_PRECONDITION: a newer epoch is sealed.
@@ -139,6 +151,9 @@ class ShardStep {
   uint64_t open_epoch() const { return options_.open_epoch; }
   uint64_t committed_step() const { return committed_step_; }
   bool applying() const { return applying_.has_value(); }
+  // Whether the numbers held are those of committed_step(). Always, unless the job is published.
+  bool intact() const;
+  static constexpr int kStateKinds = 3;
   // Whether chunks are being written, pieces summed or an update run. Close frees nothing before it is false.
   bool busy() const { return writes_in_flight_ + sums_in_flight_ + stale_work_ > 0 || applying(); }
   // The decision of the last committed step; nullopt at version 0 and right after a checkpoint was loaded.
@@ -150,6 +165,8 @@ class ShardStep {
   // What has been collected of step committed_step_ + 1.
   struct Collecting {
     uint64_t epoch = 0;
+    uint64_t step = 0;
+    // Of a published job: kind k's elements stand behind those of kind k - 1.
     RangeSet reserved;  // handed out to be written, or written
     RangeSet written;
     std::vector<std::optional<double>> sums;  // by piece of the shard
@@ -165,7 +182,11 @@ class ShardStep {
   absl::Status CheckStep(uint64_t step, const char* what) const;
   ElementRange PieceRange(int64_t local_piece) const;
   int64_t PieceCount() const;
-  void OpenCollecting();
+  // Whether everything of the open step is in.
+  bool Complete() const;
+  // How far kind `kind` is moved in Collecting's sets.
+  int64_t KindOffset(int kind) const;
+  void OpenCollecting(uint64_t step);
   void DropCollecting();
   absl::StatusOr<Verdict> CommitPrepared(const v1::StepDecision& decision);
   // A decision for a step that is committed, or being committed.
@@ -181,6 +202,8 @@ class ShardStep {
   int64_t writes_in_flight_ = 0;
   int64_t sums_in_flight_ = 0;
   int64_t stale_work_ = 0;
+  // Of a published job: a step that had replaced some of the state was dropped.
+  bool torn_ = false;
   std::optional<Collecting> collecting_;
   std::optional<Prepared> prepared_;
   std::optional<v1::StepDecision> applying_;

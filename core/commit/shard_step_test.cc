@@ -306,5 +306,76 @@ TEST(ShardStepTest, RandomChunksWriteEveryElementOnce) {
   }
 }
 
+// --- A published job (zero.mirror off). ---
+
+ShardStep::Options PublishedOptions() {
+  ShardStep::Options options = TestOptions();
+  options.published = true;
+  return options;
+}
+
+void PublishAll(ShardStep& shard, uint64_t step) {
+  for (int kind = 1; kind <= ShardStep::kStateKinds; ++kind) {
+    const auto plan = shard.OnChunk(kEpoch, step, 16, 35, kind);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->to_write, (std::vector<ElementRange>{{16, 35}}));
+    EXPECT_TRUE(shard.OnChunkWritten(*plan).empty()) << "nobody sums a state";
+  }
+}
+
+TEST(ShardStepTest, APublishedVersionMaySkipStepsAndIsWholeWithAllItsKinds) {
+  ShardStep shard(PublishedOptions());
+  EXPECT_EQ(*shard.OnPrepare(kEpoch, 7, TestInputs(7)), Verdict::kWait);
+  EXPECT_TRUE(shard.intact());
+  for (int kind = 1; kind <= 2; ++kind) shard.OnChunkWritten(*shard.OnChunk(kEpoch, 7, 16, 35, kind));
+  const auto first_half = shard.OnChunk(kEpoch, 7, 16, 20, 3);
+  EXPECT_FALSE(shard.intact());
+  EXPECT_FALSE(shard.CheckPull(kEpoch, 0).ok()) << "it is being replaced";
+  EXPECT_EQ(*shard.CheckPull(kEpoch, 7), Verdict::kWait);
+  shard.OnChunkWritten(*first_half);
+  EXPECT_EQ(*shard.OnPrepare(kEpoch, 7, TestInputs(7)), Verdict::kWait) << "the third kind is missing in part";
+  const auto rest = shard.OnChunk(kEpoch, 7, 16, 35, 3);
+  EXPECT_EQ(rest->to_write, (std::vector<ElementRange>{{20, 35}}));
+  shard.OnChunkWritten(*rest);
+  ASSERT_EQ(*shard.OnPrepare(kEpoch, 7, TestInputs(7)), Verdict::kDone);
+  EXPECT_EQ(shard.prepared(7).piece_square_sums_size(), 0);
+  v1::StepDecision decision;
+  decision.set_step(7);
+  *decision.mutable_inputs() = TestInputs(7);
+  ASSERT_EQ(*shard.OnCommit(kEpoch, decision), Verdict::kApply);
+  shard.OnApplied();
+  EXPECT_EQ(shard.committed_step(), 7u);
+  EXPECT_TRUE(shard.intact());
+  EXPECT_EQ(*shard.CheckPull(kEpoch, 7), Verdict::kDone);
+  // The epoch after it finds version 7.
+  EXPECT_EQ(*shard.OnSeal(kEpoch + 1), Verdict::kDone);
+  EXPECT_EQ(shard.Report().committed_step(), 7u);
+}
+
+TEST(ShardStepTest, APublishedStateThatIsTornIsNotFoundByTheNextEpoch) {
+  ShardStep shard(PublishedOptions());
+  const auto plan = shard.OnChunk(kEpoch, 3, 16, 20, 1);
+  EXPECT_EQ(*shard.OnSeal(kEpoch + 1), Verdict::kWait) << "a chunk is being written";
+  shard.OnChunkWritten(*plan);
+  EXPECT_TRUE(absl::IsNotFound(shard.OnSeal(kEpoch + 1).status()));
+  EXPECT_TRUE(absl::IsNotFound(shard.OnSeal(kEpoch + 2).status())) << "and stays so";
+  EXPECT_FALSE(shard.CheckPull(kEpoch + 2, 0).ok());
+
+  ShardStep prepared(PublishedOptions());
+  PublishAll(prepared, 3);
+  ASSERT_EQ(*prepared.OnPrepare(kEpoch, 3, TestInputs(3)), Verdict::kDone);
+  EXPECT_TRUE(absl::IsNotFound(prepared.OnSeal(kEpoch + 1).status())) << "others may hold less of it";
+}
+
+TEST(ShardStepTest, OnlyOneVersionIsPublishedAtATimeAndNeverGradients) {
+  ShardStep shard(PublishedOptions());
+  EXPECT_TRUE(absl::IsInvalidArgument(shard.OnChunk(kEpoch, 1, 16, 20).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(shard.OnChunk(kEpoch, 1, 16, 20, 4).status()));
+  ASSERT_TRUE(shard.OnChunk(kEpoch, 3, 16, 20, 1).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(shard.OnChunk(kEpoch, 4, 16, 20, 1).status()));
+  ShardStep replaying(TestOptions());
+  EXPECT_TRUE(absl::IsInvalidArgument(replaying.OnChunk(kEpoch, 1, 16, 20, 1).status()));
+}
+
 }  // namespace
 }  // namespace penstock

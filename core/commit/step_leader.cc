@@ -33,10 +33,13 @@ StepLeader::Action StepLeader::Send(int shard) const {
   return SendCommit{shard, *decision_};
 }
 
-StepLeader::Actions StepLeader::Start(uint64_t step, const v1::StepInputs& inputs, absl::Time now) {
+StepLeader::Actions StepLeader::Start(uint64_t step, const v1::StepInputs& inputs, absl::Time now,
+                                      const std::optional<v1::StepDecision>& known) {
   PENSTOCK_CHECK(phase_ == Phase::kIdle);
+  PENSTOCK_CHECK(!options_.published || known.has_value());
   step_ = step;
   inputs_ = inputs;
+  known_ = known;
   fail_at_ = now + options_.step_timeout;
   decision_.reset();
   for (Shard& shard : shards_) shard.prepared.reset();
@@ -82,13 +85,24 @@ StepLeader::Actions StepLeader::OnPrepareReply(int shard, const absl::StatusOr<v
   return StartCommit();
 }
 
-StepLeader::Actions StepLeader::StartCommit() {
+absl::StatusOr<v1::StepDecision> StepLeader::DecideStep() const {
   std::vector<v1::PreparedStep> prepared;
   for (const Shard& shard : shards_) {
     PENSTOCK_CHECK(shard.prepared.has_value());  // L1
     prepared.push_back(*shard.prepared);
   }
-  absl::StatusOr<v1::StepDecision> decision = Decide(options_.optimizer, options_.total_steps, prepared);
+  if (options_.published) return *known_;
+  PENSTOCK_ASSIGN_OR_RETURN(v1::StepDecision decision, Decide(options_.optimizer, options_.total_steps, prepared));
+  if (known_.has_value() && !SameDecision(*known_, decision)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("step ", step_, ": the shards' sums lead to another update than the ranks' (gradient norm ",
+                     decision.gradient_norm(), " against ", known_->gradient_norm(), "), so the copies would part"));
+  }
+  return decision;
+}
+
+StepLeader::Actions StepLeader::StartCommit() {
+  absl::StatusOr<v1::StepDecision> decision = DecideStep();
   // The same gradients come out of every new try, so a norm that isn't finite won't get better.
   if (!decision.ok()) return Fail(decision.status(), absl::IsFailedPrecondition(decision.status()));
   PENSTOCK_CHECK(!decision_.has_value());  // L2

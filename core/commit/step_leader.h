@@ -39,6 +39,8 @@ class StepLeader {
     v1::OptimizerSpec optimizer;
     uint64_t total_steps = 0;
     BackoffOptions backoff;
+    // The job's state is published (zero.mirror off): its shards have no sums, and the decision comes with the step.
+    bool published = false;
     // A step whose commit takes longer fails the rank (DEADLINE_EXCEEDED, naming the shards that didn't answer). It
     // covers the other ranks' backward passes and pushes, so it is generous; lost peers are noticed much earlier
     // elsewhere.
@@ -68,8 +70,11 @@ class StepLeader {
 
   explicit StepLeader(Options options);
 
-  // Begins `step`. Only when idle (nothing started, or after StepDone).
-  Actions Start(uint64_t step, const v1::StepInputs& inputs, absl::Time now);
+  // Begins `step`. Only when idle (nothing started, or after StepDone). `known`: the decision that the ranks have made
+  // and updated their own weights with. Where the shards replay the step, theirs must be the same (else the step fails
+  // for good: the two states would part); a published one is committed with it.
+  Actions Start(uint64_t step, const v1::StepInputs& inputs, absl::Time now,
+                const std::optional<v1::StepDecision>& known = std::nullopt);
 
   // The reply of a shard to the last SendPrepare / SendCommit for it. UNAVAILABLE, DEADLINE_EXCEEDED and their like are
   // asked again after a back-off; every other error ends in StepFailed: FAILED_PRECONDITION means fenced, NOT_FOUND
@@ -96,6 +101,7 @@ class StepLeader {
   };
 
   Action Send(int shard) const;
+  absl::StatusOr<v1::StepDecision> DecideStep() const;
   Actions StartCommit();
   Actions Fail(const absl::Status& status, bool permanent);
   Actions OnError(int shard, const absl::Status& status, absl::Time now);
@@ -106,6 +112,7 @@ class StepLeader {
   Phase phase_ = Phase::kIdle;
   uint64_t step_ = 0;
   v1::StepInputs inputs_;
+  std::optional<v1::StepDecision> known_;
   absl::Time fail_at_ = absl::InfiniteFuture();
   std::vector<Shard> shards_;
   std::optional<v1::StepDecision> decision_;

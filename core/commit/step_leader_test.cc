@@ -117,5 +117,32 @@ TEST(StepLeaderTest, GivesUpAfterTheStepTimeoutNamingTheSilentShards) {
   EXPECT_NE(failed.status.message().find("from shard 0, 2"), absl::string_view::npos) << failed.status;
 }
 
+TEST(StepLeaderTest, WhatTheShardsReplayMustBeWhatTheRanksDid) {
+  const v1::StepDecision known = *Decide(TestOptimizer(), 100, {TestPrepared(5, {1.0, 2.0})});
+  StepLeader same = MakeLeader(1);
+  same.Start(5, TestInputs(5), kStart, known);
+  const auto commits = same.OnPrepareReply(0, TestPrepared(5, {1.0, 2.0}), kStart);
+  EXPECT_TRUE(SameDecision(Get<StepLeader::SendCommit>(commits).decision, known));
+
+  StepLeader other = MakeLeader(1);
+  other.Start(5, TestInputs(5), kStart, known);
+  const auto failed = other.OnPrepareReply(0, TestPrepared(5, {1.0, 2.5}), kStart);
+  EXPECT_TRUE(Get<StepLeader::StepFailed>(failed).permanent);
+  EXPECT_EQ(Count<StepLeader::SendCommit>(failed), 0);
+}
+
+TEST(StepLeaderTest, APublishedStepIsCommittedWithTheRanksDecision) {
+  const v1::StepDecision known = *Decide(TestOptimizer(), 100, {TestPrepared(5, {1.0})});
+  StepLeader leader({.shard_count = 1,
+                     .epoch = 3,
+                     .optimizer = TestOptimizer(),
+                     .total_steps = 100,
+                     .backoff = {},
+                     .published = true});
+  leader.Start(5, TestInputs(5), kStart, known);
+  const auto commits = leader.OnPrepareReply(0, TestPrepared(5, {}), kStart);
+  EXPECT_TRUE(SameDecision(Get<StepLeader::SendCommit>(commits).decision, known));
+}
+
 }  // namespace
 }  // namespace penstock

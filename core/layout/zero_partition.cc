@@ -1,6 +1,7 @@
 #include "core/layout/zero_partition.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -61,8 +62,8 @@ absl::StatusOr<OwnedRanges> OwnedBy(const StageParameters& stage, int zero_stage
     return absl::InvalidArgumentError(
         absl::StrCat("data rank ", data_rank, " must be in [0, ", data_degree, "), the data degree"));
   }
-  if (zero_stage < 0 || zero_stage > 1) {
-    return absl::InvalidArgumentError(absl::StrCat("zero stage ", zero_stage, " must be 0 or 1"));
+  if (zero_stage < 0 || zero_stage > 2) {
+    return absl::InvalidArgumentError(absl::StrCat("zero stage ", zero_stage, " must be 0, 1 or 2"));
   }
   const auto part = [&](const ElementRange& memory) {
     if (zero_stage == 0) return data_rank == 0 && !memory.empty() ? memory : ElementRange{};
@@ -74,6 +75,30 @@ absl::StatusOr<OwnedRanges> OwnedBy(const StageParameters& stage, int zero_stage
   owned.tied_memory = part({0, stage.tied.size()});
   owned.tied = stage.tied.Slice(owned.tied_memory);
   return owned;
+}
+
+std::vector<ElementRange> UntiedStretches(const ParameterTable& table, const StageParameters& stage, int block) {
+  const Block& here = table.blocks()[static_cast<size_t>(block)];
+  std::vector<ElementRange> stretches;
+  for (int i = here.first_parameter; i < here.last_parameter; ++i) {
+    const Parameter& parameter = table.parameters()[static_cast<size_t>(i)];
+    if (parameter.tied) continue;
+    const ElementRange shard = ShardOfParameter(parameter, stage.tensor);
+    if (shard.empty()) continue;
+    const std::optional<int64_t> offset = stage.untied.OffsetOf(shard);
+    PENSTOCK_CHECK(offset.has_value());
+    stretches.push_back({*offset, *offset + shard.size()});
+  }
+  return Merge(stretches);
+}
+
+int64_t LargestBucket(const ParameterTable& table, const StageParameters& stage) {
+  int64_t largest = stage.last ? stage.tied.size() : 0;
+  for (int block = stage.blocks.begin; block < stage.blocks.end; ++block) {
+    const int64_t tied = block == 0 ? stage.tied.size() : 0;
+    largest = std::max(largest, TotalSize(UntiedStretches(table, stage, block)) + tied);
+  }
+  return largest;
 }
 
 }  // namespace penstock

@@ -81,8 +81,15 @@ struct OwnedRanges {
   friend bool operator==(const OwnedRanges&, const OwnedRanges&) = default;
 };
 
-// INVALID_ARGUMENT unless zero_stage is 0 or 1 and 0 <= data_rank < data_degree.
+// INVALID_ARGUMENT unless zero_stage is 0, 1 or 2 and 0 <= data_rank < data_degree.
 absl::StatusOr<OwnedRanges> OwnedBy(const StageParameters& stage, int zero_stage, int data_degree, int data_rank);
+
+// ZeRO 2 reduces gradients block by block. What of the stage's untied memory holds the parameters of block `block`, one
+// of the stage's, in order.
+std::vector<ElementRange> UntiedStretches(const ParameterTable& table, const StageParameters& stage, int block);
+// Elements of the largest bucket of gradients: a block's untied ones and, of the embedding, the tied parameter's; or
+// the tied parameter's from the head.
+int64_t LargestBucket(const ParameterTable& table, const StageParameters& stage);
 
 // Part `index` of `parts` of `range`: sizes as equal as the alignment allows. 0 <= index < parts.
 ElementRange PartitionPart(const ElementRange& range, int parts, int index);

@@ -61,9 +61,14 @@ void FillParallelDefaults(v1::ParallelSpec* parallel) {
   }
   // Spreads the exchange with the parameter service over the data ranks, at no cost.
   if (!parallel->zero().has_stage()) parallel->mutable_zero()->set_stage(1);
-  // The only placement of this version.
-  if (parallel->zero().placement() == v1::ZeroSpec::PLACEMENT_UNSPECIFIED) {
-    parallel->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_SERVICE);
+  v1::ZeroSpec* zero = parallel->mutable_zero();
+  // Workers hold nothing then that can't be recomputed, and the memory of the optimizer is elsewhere.
+  if (zero->placement() == v1::ZeroSpec::PLACEMENT_UNSPECIFIED) zero->set_placement(v1::ZeroSpec::PLACEMENT_SERVICE);
+  if (zero->placement() == v1::ZeroSpec::PLACEMENT_LOCAL) {
+    // So that a worker's end costs a step, as with the service.
+    if (zero->mirror() == v1::ZeroSpec::MIRROR_UNSPECIFIED) zero->set_mirror(v1::ZeroSpec::MIRROR_ON);
+    // Enough to take the replay off the critical path; each more costs a copy of the owned gradients.
+    if (zero->mirror() == v1::ZeroSpec::MIRROR_ON && !zero->has_mirror_lag()) zero->set_mirror_lag(1);
   }
 }
 

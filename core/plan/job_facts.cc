@@ -83,4 +83,12 @@ bool IsValidationStep(const v1::JobSpec& spec, uint64_t step) {
   return step == spec.training().steps() || IsMultipleOf(step, spec.training().validate_every_steps());
 }
 
+bool UpdatesLocally(const v1::JobSpec& spec) {
+  return spec.parallel().zero().placement() == v1::ZeroSpec::PLACEMENT_LOCAL;
+}
+
+bool IsPublished(const v1::JobSpec& spec) {
+  return UpdatesLocally(spec) && spec.parallel().zero().mirror() == v1::ZeroSpec::MIRROR_OFF;
+}
+
 }  // namespace penstock

@@ -50,6 +50,12 @@ bool IsCheckpointStep(const v1::JobSpec& spec, uint64_t step);
 bool IsDigestStep(const v1::JobSpec& spec, uint64_t step);
 bool IsValidationStep(const v1::JobSpec& spec, uint64_t step);
 
+// Whether the data ranks hold the optimizer state and update at once (zero.placement local).
+bool UpdatesLocally(const v1::JobSpec& spec);
+// Of those: whether the service gets the state itself at digest steps, instead of every step's gradients (zero.mirror
+// off).
+bool IsPublished(const v1::JobSpec& spec);
+
 }  // namespace penstock
 
 #endif  // PENSTOCK_CORE_PLAN_JOB_FACTS_H_

@@ -19,6 +19,8 @@ inline constexpr uint32_t kPipelineDegreeMax = 1024;
 inline constexpr uint32_t kTensorDegreeMax = 1024;
 inline constexpr uint32_t kWorkersMax = 4096;
 inline constexpr uint32_t kShardsMax = 4096;
+// Each is a copy of the gradients that a rank owns.
+inline constexpr uint32_t kMirrorLagMax = 64;
 inline constexpr uint32_t kCheckpointsKeptMax = 1u << 20;
 // Stages times micro-batches: every rank builds the whole schedule, about six instructions for each.
 inline constexpr uint64_t kScheduleCellsMax = uint64_t{1} << 20;

@@ -88,6 +88,30 @@ void CheckActivations(const v1::JobSpec& spec, Violations* violations) {
   }
 }
 
+void CheckZero(const v1::ZeroSpec& zero, Violations* violations) {
+  if (zero.stage() > 2) {
+    violations->Add("parallel.zero.stage", absl::StrCat("is ", zero.stage(), "; this version supports 0, 1 and 2"));
+  }
+  const bool local = zero.placement() == v1::ZeroSpec::PLACEMENT_LOCAL;
+  if (!local && zero.placement() != v1::ZeroSpec::PLACEMENT_SERVICE) {
+    violations->Add("parallel.zero.placement",
+                    absl::StrCat("has the unknown value ", static_cast<int>(zero.placement()),
+                                 "; this version knows: service, local"));
+  }
+  if (!local) {
+    const std::string only = "only means something with zero.placement: local; leave it out, or say so";
+    if (zero.mirror() != v1::ZeroSpec::MIRROR_UNSPECIFIED) violations->Add("parallel.zero.mirror", only);
+    if (zero.has_mirror_lag()) violations->Add("parallel.zero.mirror_lag", only);
+  } else if (zero.mirror() == v1::ZeroSpec::MIRROR_ON) {
+    violations->CheckInteger("parallel.zero.mirror_lag", zero.mirror_lag(), 1, kMirrorLagMax);
+  } else if (zero.mirror() != v1::ZeroSpec::MIRROR_OFF) {
+    violations->Add("parallel.zero.mirror", absl::StrCat("has the unknown value ", static_cast<int>(zero.mirror()),
+                                                         "; this version knows: on, off"));
+  } else if (zero.has_mirror_lag()) {
+    violations->Add("parallel.zero.mirror_lag", "means nothing with mirror: off; leave it out, or use mirror: on");
+  }
+}
+
 }  // namespace
 
 void CheckParallel(const v1::ParallelSpec& parallel, Violations* violations) {
@@ -100,15 +124,7 @@ void CheckParallel(const v1::ParallelSpec& parallel, Violations* violations) {
     violations->Add("parallel.schedule", absl::StrCat("has the unknown value ", static_cast<int>(parallel.schedule()),
                                                       "; this version knows: gpipe, 1f1b"));
   }
-  if (parallel.zero().stage() > 1) {
-    violations->Add("parallel.zero.stage",
-                    absl::StrCat("is ", parallel.zero().stage(), "; this version supports 0 and 1"));
-  }
-  if (parallel.zero().placement() != v1::ZeroSpec::PLACEMENT_SERVICE) {
-    violations->Add("parallel.zero.placement",
-                    absl::StrCat("has the unknown value ", static_cast<int>(parallel.zero().placement()),
-                                 "; this version knows: service"));
-  }
+  CheckZero(parallel.zero(), violations);
   violations->CheckInteger("parallel.shards", parallel.shards(), 0, kShardsMax);
 }
 

@@ -151,7 +151,7 @@ TEST(JobRulesTest, EveryValueOutOfRangeIsNamed) {
       {"parallel.pipeline", [](v1::JobSpec* s) { s->mutable_parallel()->set_pipeline(5); }},
       {"parallel.schedule",
        [](v1::JobSpec* s) { s->mutable_parallel()->set_schedule(static_cast<v1::ParallelSpec::Schedule>(9)); }},
-      {"parallel.zero.stage", [](v1::JobSpec* s) { s->mutable_parallel()->mutable_zero()->set_stage(2); }},
+      {"parallel.zero.stage", [](v1::JobSpec* s) { s->mutable_parallel()->mutable_zero()->set_stage(3); }},
       {"parallel.shards", [](v1::JobSpec* s) { s->mutable_parallel()->set_shards(4294967295u); }},
       {"checkpoint.every_steps", [](v1::JobSpec* s) { s->mutable_checkpoint()->set_every_steps(10); }},
       {"checkpoint.resume",
@@ -264,6 +264,41 @@ TEST(JobRulesTest, JobNames) {
   for (const char* good : {"a", "first", "0", "A-b_c.9", "gpt2.small-2026"}) EXPECT_TRUE(IsValidJobName(good)) << good;
   for (const char* bad : {"", ".", "..", "-a", "_a", "a b", "a/b", "\xc3\xa9", "a\n"})
     EXPECT_FALSE(IsValidJobName(bad)) << bad;
+}
+
+TEST(JobRulesTest, PlacementsAndWhatGoesWithThem) {
+  const auto violations_of = [](const std::function<void(v1::ZeroSpec&)>& change) {
+    v1::JobSpec spec = Sound();
+    spec.mutable_parallel()->clear_zero();
+    change(*spec.mutable_parallel()->mutable_zero());
+    FillDefaults(&spec);
+    std::vector<std::string> fields;
+    for (const v1::JobViolation& violation : CheckJob(spec)) fields.push_back(violation.field());
+    return fields;
+  };
+  using Fields = std::vector<std::string>;
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) { zero.set_placement(v1::ZeroSpec::PLACEMENT_LOCAL); }), Fields());
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) {
+              zero.set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+              zero.set_mirror(v1::ZeroSpec::MIRROR_OFF);
+            }),
+            Fields());
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) {
+              zero.set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+              zero.set_mirror(v1::ZeroSpec::MIRROR_OFF);
+              zero.set_mirror_lag(2);
+            }),
+            Fields({"parallel.zero.mirror_lag"}));
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) {
+              zero.set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+              zero.set_mirror_lag(0);
+            }),
+            Fields({"parallel.zero.mirror_lag"}));
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) {
+              zero.set_mirror(v1::ZeroSpec::MIRROR_ON);
+              zero.set_mirror_lag(2);
+            }),
+            Fields({"parallel.zero.mirror", "parallel.zero.mirror_lag"}));
 }
 
 }  // namespace

@@ -4,8 +4,10 @@
 #include <numeric>
 
 #include "core/base/status_macros.h"
+#include "core/layout/norm_plan.h"
 #include "core/layout/tensor_shard.h"
 #include "core/plan/job_facts.h"
+#include "core/plan/updated_ranges.h"
 #include "core/schedule/message_buffers.h"
 #include "core/schedule/schedule.h"
 
@@ -32,17 +34,26 @@ class MemoryModel {
         rows_(samples_ * spec.model().seq_length()),
         boundary_bytes_(RegionBytes(kFloatBytes * samples_ * table.blocks()[0].boundary_elements_per_sample)) {}
 
-  RankMemory OfRank(const StageFacts& facts, const OwnedRanges& owned) const {
+  // `updated`: elements that the rank updates itself; `assembles`: it puts pieces of the norm together.
+  RankMemory OfRank(const StageFacts& facts, const OwnedRanges& owned, int64_t updated, bool assembles) const {
     const StageParameters& parameters = facts.parameters;
     RankMemory memory;
     const int64_t untied = Floats(parameters.untied.size());
     const int64_t tied = Floats(parameters.tied.size());
     memory[MemoryClass::kParameter] = untied + tied;
-    memory[MemoryClass::kGradient] = untied + (parameters.first ? tied : 0) + (parameters.last ? tied : 0);
+    const int tied_uses = (parameters.first ? 1 : 0) + (parameters.last ? 1 : 0);
+    memory[MemoryClass::kGradient] = untied + tied_uses * tied;
+    if (spec_.parallel().zero().stage() == 2) {
+      memory[MemoryClass::kGradient] = Floats(LargestBucket(table_, parameters)) + Floats(owned.untied.size()) +
+                                       tied_uses * Floats(owned.tied.size());
+    }
+    memory[MemoryClass::kOptimizer] = 2 * Floats(updated);
     memory[MemoryClass::kActivation] = facts.slots * SlotBytes(parameters.blocks);
     memory[MemoryClass::kCommunication] = facts.messages * boundary_bytes_;
     // The last stage's part of the tied gradient.
     if (mesh_.pipeline() > 1 && parameters.first) memory[MemoryClass::kCommunication] += Floats(owned.tied.size());
+    memory[MemoryClass::kCommunication] += spec_.parallel().zero().mirror_lag() * Floats(updated);
+    if (assembles) memory[MemoryClass::kCommunication] += Floats(kPieceElements);
     memory[MemoryClass::kWorkspace] = ScratchBytes(parameters);
     return memory;
   }
@@ -109,6 +120,13 @@ absl::StatusOr<std::vector<RankMemory>> MemoryOfRanks(const v1::JobSpec& spec, c
   PENSTOCK_ASSIGN_OR_RETURN(const Schedule validation,
                             BuildSchedule(ScheduleKind::kForwardOnly, mesh.pipeline(), micro_batches));
   const MemoryModel model(spec, table, mesh);
+  std::vector<std::vector<ElementRange>> updated(static_cast<size_t>(mesh.size()));
+  std::vector<NormPiece> pieces;
+  if (UpdatesLocally(spec)) {
+    PENSTOCK_ASSIGN_OR_RETURN(updated,
+                              UpdatedRanges(table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
+    PENSTOCK_ASSIGN_OR_RETURN(pieces, PlanNorm(table.size(), updated));
+  }
   std::vector<RankMemory> ranks;
   for (int stage = 0; stage < mesh.pipeline(); ++stage) {
     const size_t index = static_cast<size_t>(stage);
@@ -120,10 +138,12 @@ absl::StatusOr<std::vector<RankMemory>> MemoryOfRanks(const v1::JobSpec& spec, c
         PENSTOCK_ASSIGN_OR_RETURN(
             facts.parameters,
             ParametersOfStage(table, stages[index], TensorShard{.degree = mesh.tensor(), .rank = tensor_rank}));
-        PENSTOCK_ASSIGN_OR_RETURN(const OwnedRanges owned,
-                                  OwnedBy(facts.parameters, static_cast<int>(spec.parallel().zero().stage()),
-                                          mesh.data(), data_rank));
-        ranks.push_back(model.OfRank(facts, owned));
+        PENSTOCK_ASSIGN_OR_RETURN(
+            const OwnedRanges owned,
+            OwnedBy(facts.parameters, static_cast<int>(spec.parallel().zero().stage()), mesh.data(), data_rank));
+        const int rank = mesh.RankOf({stage, data_rank, tensor_rank});
+        const std::vector<ElementRange>& mine = updated[static_cast<size_t>(rank)];
+        ranks.push_back(model.OfRank(facts, owned, TotalSize(mine), AssemblesPieces(pieces, rank, mine)));
       }
     }
   }

@@ -40,14 +40,17 @@
 
 namespace penstock {
 
-// A range of the canonical space and where its elements lie: data[0] is element range.begin.
+// A range of the canonical space and where its elements lie: data[0] is element range.begin. Without a kind they are
+// gradients in a push and weights in a pull.
 struct PushRange {
   ElementRange range;
   const float* data = nullptr;
+  v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
 };
 struct PullRange {
   ElementRange range;
   float* data = nullptr;
+  v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
 };
 
 // How one call is made.
@@ -160,6 +163,9 @@ class ParameterClient {
   absl::Status Pull(uint64_t version, std::span<const PullRange> ranges);
   // Waits at most `total_timeout` instead of the options' value: the first pull of an epoch, say.
   absl::Status Pull(uint64_t version, std::span<const PullRange> ranges, absl::Duration total_timeout);
+
+  // Waits until every shard that holds some of `ranges` has committed `version`. FAILED_PRECONDITION when it is past.
+  absl::Status AwaitVersion(uint64_t version, std::span<const ElementRange> ranges, absl::Duration total_timeout);
 
   // Ends all calls at once, from any thread, and for good: every later one gives CANCELLED.
   void Cancel(const std::string& reason = "cancelled by the caller");

@@ -140,6 +140,8 @@ absl::Status ReadField(Cursor& cursor, uint64_t tag, PushFrame& frame) {
       return ReadNumber(cursor, frame.begin);
     case Tag(5, kFixed32):
       return ReadFixed(cursor, frame.crc32c);
+    case Tag(6, kVarint):
+      return ReadNumber(cursor, frame.state_kind);
     case Tag(kPayloadField, kBytes):
       return ReadPayload(cursor, frame.payload);
     default:
@@ -234,7 +236,7 @@ absl::StatusOr<PushFrame> ParsePushFrame(const grpc::ByteBuffer& buffer) { retur
 absl::StatusOr<PullFrame> ParsePullFrame(const grpc::ByteBuffer& buffer) { return Parse<PullFrame>(buffer); }
 
 grpc::ByteBuffer MakePushFrame(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t begin,
-                               std::span<const float> elements) {
+                               std::span<const float> elements, v1::StateKind state_kind) {
   std::string header;
   if (!job_id.empty()) {
     AppendVarint(header, Tag(1, kBytes));
@@ -244,6 +246,7 @@ grpc::ByteBuffer MakePushFrame(const std::string& job_id, uint64_t epoch, uint64
     AppendNumber(header, 3, step);
   }
   AppendNumber(header, 4, begin);
+  AppendNumber(header, 6, state_kind);
   return Finish(std::move(header), 5, elements);
 }
 

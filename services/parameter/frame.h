@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "protos/penstock/v1/parameter.pb.h"
 
 namespace penstock {
 
@@ -52,6 +53,8 @@ struct PushFrame {
   uint64_t step = 0;
   uint64_t begin = 0;
   uint32_t crc32c = 0;
+  // A number of v1::StateKind, or one that it doesn't know.
+  uint64_t state_kind = 0;
   Payload payload;
 };
 struct PullFrame {
@@ -67,7 +70,7 @@ absl::StatusOr<PullFrame> ParsePullFrame(const grpc::ByteBuffer& buffer);
 // Copies the elements into a slice of the frame's own, and checksums the copy: the sender's memory is free at once, and
 // a cancelled call leaves nothing behind that still reads from it. An empty job_id leaves the first three fields out.
 grpc::ByteBuffer MakePushFrame(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t begin,
-                               std::span<const float> elements);
+                               std::span<const float> elements, v1::StateKind state_kind = v1::STATE_KIND_UNSPECIFIED);
 grpc::ByteBuffer MakePullFrame(uint64_t begin, std::span<const float> elements);
 
 // DATA_LOSS when the payload's checksum isn't the frame's; INVALID_ARGUMENT when it isn't whole elements, or is empty.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -100,7 +101,7 @@ absl::StatusOr<std::vector<std::vector<Range>>> ParameterClient::Impl::Cut(std::
           absl::StrCat("elements ", range.range.ToString(), " aren't within the job's ", ranges.elements()));
     }
     for (const ShardPart& part : ranges.Cut(range.range)) {
-      parts[part.shard].push_back({part.range, range.data + (part.range.begin - range.range.begin)});
+      parts[part.shard].push_back({part.range, range.data + (part.range.begin - range.range.begin), range.kind});
     }
   }
   return parts;
@@ -224,6 +225,20 @@ absl::Status ParameterClient::Pull(uint64_t version, std::span<const PullRange> 
           return absl::DeadlineExceededError("ranges are left to ask for");
         });
   });
+}
+
+absl::Status ParameterClient::AwaitVersion(uint64_t version, std::span<const ElementRange> ranges,
+                                           absl::Duration total_timeout) {
+  // One element of each shard: a pull of a version waits for its commit.
+  std::map<int, float> values;
+  std::vector<PullRange> probes;
+  for (const ElementRange& range : ranges) {
+    for (const ShardPart& part : impl_->ranges.Cut(range)) {
+      const auto [value, first] = values.try_emplace(part.shard, 0.0f);
+      if (first) probes.push_back({{part.range.begin, part.range.begin + 1}, &value->second});
+    }
+  }
+  return Pull(version, probes, total_timeout);
 }
 
 }  // namespace penstock

@@ -36,6 +36,11 @@ class PullStream final : public Waiter, public std::enable_shared_from_this<Pull
   // kProducing: some thread makes the next chunk. kWriting: gRPC has one. kWaiting: the version isn't there yet.
   enum class Phase { kProducing, kWriting, kWaiting, kEnded };
 
+  struct Part {
+    ElementRange range;
+    v1::StateKind kind;
+  };
+
   absl::Status ReadRequest(const grpc::ByteBuffer* request);
   void Produce();
   void End(const absl::Status& status);
@@ -50,7 +55,7 @@ class PullStream final : public Waiter, public std::enable_shared_from_this<Pull
   std::shared_ptr<ShardJob> job_;
 
   // Used by the one who acts.
-  std::vector<ElementRange> parts_;
+  std::vector<Part> parts_;
   size_t next_ = 0;
   grpc::ByteBuffer frame_;
 
@@ -84,7 +89,7 @@ absl::Status PullStream::ReadRequest(const grpc::ByteBuffer* request) {
   for (const v1::ElementRange& range : request_.ranges()) {
     for (const ElementRange& part :
          SplitBySize({static_cast<int64_t>(range.begin()), static_cast<int64_t>(range.end())}, kChunkElements)) {
-      parts_.push_back(part);
+      parts_.push_back({part, range.state_kind()});
     }
   }
   return absl::OkStatus();
@@ -102,8 +107,8 @@ void PullStream::Begin(PullReactor* reactor, grpc::CallbackServerContext* contex
 void PullStream::Produce() {
   while (true) {
     if (next_ == parts_.size()) return End(absl::OkStatus());
-    const absl::StatusOr<Progress> progress =
-        job_->PullChunk(request_.epoch(), request_.version(), parts_[next_], shared_from_this(), &frame_);
+    const absl::StatusOr<Progress> progress = job_->PullChunk(request_.epoch(), request_.version(), parts_[next_].range,
+                                                              parts_[next_].kind, shared_from_this(), &frame_);
     if (!progress.ok()) return End(progress.status());
     std::unique_lock<std::mutex> lock(mutex_);
     if (cancelled_) {
@@ -119,7 +124,7 @@ void PullStream::Produce() {
       return;
     }
   }
-  resources_.metrics->OnPullBytes(parts_[next_].size() * sizeof(float));
+  resources_.metrics->OnPullBytes(parts_[next_].range.size() * sizeof(float));
   ++next_;
   reactor_->StartWrite(&frame_);
 }

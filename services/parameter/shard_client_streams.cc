@@ -154,7 +154,7 @@ absl::Status ShardClient::Push(const std::string& job_id, uint64_t epoch, uint64
       if (!intact) break;
       const std::span<const float> elements(range.data + (part.begin - range.range.begin), part.size());
       // The frame is made while the one before is on its way.
-      intact = call->Write(MakePushFrame(first ? job_id : "", epoch, step, part.begin, elements));
+      intact = call->Write(MakePushFrame(first ? job_id : "", epoch, step, part.begin, elements, range.kind));
       first = false;
     }
   }
@@ -173,6 +173,7 @@ absl::Status ShardClient::Pull(const std::string& job_id, uint64_t epoch, uint64
     v1::ElementRange* asked = request.add_ranges();
     asked->set_begin(range.range.begin);
     asked->set_end(range.range.end);
+    asked->set_state_kind(range.kind);
   }
   Destination destination(ranges);
   const uint64_t wanted = destination.missing();

@@ -1,6 +1,7 @@
 #include "services/parameter/shard_job.h"
 
 #include <algorithm>
+#include <climits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,13 @@ namespace {
 bool NeedsSnapshot(const v1::JobSpec& spec) {
   return !spec.checkpoint().directory().empty() && spec.checkpoint().every_steps() > 0 &&
          spec.checkpoint().every_steps() < spec.training().steps();
+}
+
+// Unset means weights.
+StateClass StateClassOf(v1::StateKind kind) {
+  if (kind == v1::STATE_KIND_EXP_AVG) return StateClass::kExpAvg;
+  if (kind == v1::STATE_KIND_EXP_AVG_SQ) return StateClass::kExpAvgSq;
+  return StateClass::kWeights;
 }
 
 absl::Status CheckCheckpoint(const CheckpointReader& reader, const v1::JobSpec& spec) {
@@ -60,9 +68,10 @@ absl::StatusOr<std::shared_ptr<ShardJob>> ShardJob::Open(const v1::OpenJobReques
     PENSTOCK_ASSIGN_OR_RETURN(reader, CheckpointReader::Open(*resources.blobs, request.checkpoint_path()));
     PENSTOCK_RETURN_IF_ERROR(CheckCheckpoint(*reader, spec));
   }
-  PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<ShardState> state,
-                            ShardState::Allocate(std::move(table), ranges.Range(request.shard_index()),
-                                                 NeedsSnapshot(spec), *resources.budget, *resources.compute));
+  PENSTOCK_ASSIGN_OR_RETURN(
+      std::unique_ptr<ShardState> state,
+      ShardState::Allocate(std::move(table), ranges.Range(request.shard_index()), !IsPublished(spec),
+                           NeedsSnapshot(spec), *resources.budget, *resources.compute));
   if (reader != nullptr) {
     PENSTOCK_RETURN_IF_ERROR(state->FillFrom(*reader, cancelled));
   } else {
@@ -84,7 +93,8 @@ ShardJob::ShardJob(const v1::OpenJobRequest& request, const ShardResources& reso
              .piece_elements = kPieceElements,
              .open_epoch = request.epoch(),
              .committed_step = version,
-             .incarnation = resources.incarnation}) {}
+             .incarnation = resources.incarnation,
+             .published = IsPublished(request.spec())}) {}
 
 ShardJob::~ShardJob() = default;
 
@@ -161,13 +171,19 @@ absl::StatusOr<uint64_t> ShardJob::PushChunk(uint64_t epoch, uint64_t step, cons
   const int64_t begin = frame.begin;
   ShardStep::ChunkPlan plan;
   {
-    const Lock lock(mutex_);
+    Lock lock(mutex_);
     PENSTOCK_RETURN_IF_ERROR(CheckOpenLocked());
-    PENSTOCK_ASSIGN_OR_RETURN(plan, step_.OnChunk(epoch, step, begin, begin + elements));
+    PENSTOCK_ASSIGN_OR_RETURN(plan, step_.OnChunk(epoch, step, begin, begin + elements,
+                                                  static_cast<int>(std::min<uint64_t>(frame.state_kind, INT_MAX))));
+    // A published state is replaced in place. New readers are refused from now on; those that are registered copy one
+    // chunk each.
+    if (plan.kind != 0) quiet_.wait(lock, [this] { return readers_ == 0; });
   }
   // From here to OnChunkWritten these elements are ours alone: no other chunk, sum or update touches them.
   for (const ElementRange& range : plan.to_write) {
-    const std::span<float> to = state_->Gradient(range);
+    const std::span<float> to = plan.kind == 0
+                                    ? state_->Gradient(range)
+                                    : state_->Elements(StateClassOf(static_cast<v1::StateKind>(plan.kind)), range);
     frame.payload.CopyTo((range.begin - begin) * sizeof(float),
                          {reinterpret_cast<uint8_t*>(to.data()), to.size_bytes()});
   }
@@ -216,10 +232,19 @@ absl::StatusOr<Progress> ShardJob::Commit(const v1::CommitRequest& request, cons
                                           v1::CommitResponse* response) {
   Lock lock(mutex_);
   PENSTOCK_RETURN_IF_ERROR(CheckOpenLocked());
-  PENSTOCK_ASSIGN_OR_RETURN(const Progress progress,
-                            Obey(step_.OnCommit(request.epoch(), request.decision()), waiter, lock));
+  const absl::StatusOr<ShardStep::Verdict> verdict = step_.OnCommit(request.epoch(), request.decision());
+  if (verdict.ok() && *verdict == ShardStep::Verdict::kApply) KeepRecords(request);
+  PENSTOCK_ASSIGN_OR_RETURN(const Progress progress, Obey(verdict, waiter, lock));
   response->set_committed_step(step_.committed_step());
   return progress;
+}
+
+void ShardJob::KeepRecords(const v1::CommitRequest& request) {
+  for (const v1::StepRecord& record : request.records()) {
+    if (record.step() <= step_.committed_step() || record.step() >= request.decision().step()) continue;
+    records_.push_back(record);
+    if (records_.size() > kStepRecordsMax) records_.pop_front();
+  }
 }
 
 absl::StatusOr<Progress> ShardJob::Seal(const v1::SealRequest& request, const WaiterPtr& waiter,
@@ -268,7 +293,7 @@ void ShardJob::Apply(Lock& lock) {
                              decision.step() < spec.training().steps() && snapshot_users_ == 0;
   if (take_snapshot) snapshot_step_ = 0;
   lock.unlock();
-  state_->Update(spec.optimizer(), decision);
+  if (!IsPublished(spec)) state_->Update(spec.optimizer(), decision);
   DigestSet digests{decision.step(), {}};
   const bool take_digest = IsDigestStep(spec, decision.step());
   if (take_digest) digests.pieces = state_->Digests();
@@ -294,6 +319,10 @@ absl::Status ShardJob::CheckPullRanges(const v1::PullRequest& request) const {
     if (range.begin() >= range.end()) {
       return absl::InvalidArgumentError(absl::StrCat("the range [", range.begin(), ", ", range.end(), ") is empty"));
     }
+    if (!v1::StateKind_IsValid(range.state_kind())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the state kind ", static_cast<int>(range.state_kind()), " isn't known here"));
+    }
     if (range.begin() < static_cast<uint64_t>(range_.begin) || range.end() > static_cast<uint64_t>(range_.end)) {
       return absl::OutOfRangeError(absl::StrCat("the range [", range.begin(), ", ", range.end(),
                                                 ") isn't within this shard's elements ", range_.ToString()));
@@ -302,7 +331,7 @@ absl::Status ShardJob::CheckPullRanges(const v1::PullRequest& request) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Progress> ShardJob::PullChunk(uint64_t epoch, uint64_t version, ElementRange part,
+absl::StatusOr<Progress> ShardJob::PullChunk(uint64_t epoch, uint64_t version, ElementRange part, v1::StateKind kind,
                                              const WaiterPtr& waiter, grpc::ByteBuffer* frame) {
   {
     Lock lock(mutex_);
@@ -311,7 +340,7 @@ absl::StatusOr<Progress> ShardJob::PullChunk(uint64_t epoch, uint64_t version, E
     if (progress == Progress::kWaiting) return progress;
     ++readers_;
   }
-  *frame = MakePullFrame(part.begin, state_->Elements(StateClass::kWeights, part));
+  *frame = MakePullFrame(part.begin, state_->Elements(StateClassOf(kind), part));
   EndRead();
   return Progress::kDone;
 }

@@ -89,9 +89,9 @@ class ShardJob {
   // ---- Weights out ----
   // OUT_OF_RANGE, INVALID_ARGUMENT for ranges that can't be pulled here.
   absl::Status CheckPullRanges(const v1::PullRequest& request) const;
-  // One frame with the weights of `part`, at most kChunkElements, of exactly `version`.
-  absl::StatusOr<Progress> PullChunk(uint64_t epoch, uint64_t version, ElementRange part, const WaiterPtr& waiter,
-                                     grpc::ByteBuffer* frame);
+  // One frame with the weights (or what `kind` says) of `part`, at most kChunkElements, of exactly `version`.
+  absl::StatusOr<Progress> PullChunk(uint64_t epoch, uint64_t version, ElementRange part, v1::StateKind kind,
+                                     const WaiterPtr& waiter, grpc::ByteBuffer* frame);
 
   // ---- What is kept ----
   absl::StatusOr<v1::GetDigestResponse> GetDigest(uint64_t step);
@@ -139,6 +139,8 @@ class ShardJob {
   void WakeAll(Lock& lock);
   // Puts a verdict into effect. The lock is held before and after.
   absl::StatusOr<Progress> Obey(const absl::StatusOr<ShardStep::Verdict>& verdict, const WaiterPtr& waiter, Lock& lock);
+  // The records of the steps that a published version leaves out.
+  void KeepRecords(const v1::CommitRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Runs the update that the step's state handed out. Unlocks meanwhile; the lock is held again after.
   void Apply(Lock& lock);
 

@@ -20,7 +20,7 @@ constexpr int64_t kPartElements = 4 * kPieceElements;
 absl::Status ShardJob::BeginRead(uint64_t version) {
   const Lock lock(mutex_);
   PENSTOCK_RETURN_IF_ERROR(CheckOpenLocked());
-  if (step_.committed_step() != version || step_.applying()) {
+  if (step_.committed_step() != version || step_.applying() || !step_.intact()) {
     return absl::FailedPreconditionError(
         absl::StrCat("version ", version, " is past: step ", step_.committed_step(), " is committed"));
   }

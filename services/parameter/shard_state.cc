@@ -19,18 +19,20 @@ constexpr int64_t kPartElements = 4 * kPieceElements;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ShardState>> ShardState::Allocate(ParameterTable table, ElementRange range,
-                                                                 bool with_snapshot, MemoryBudget& budget,
-                                                                 ThreadPool& pool) {
+                                                                 bool with_gradient, bool with_snapshot,
+                                                                 MemoryBudget& budget, ThreadPool& pool) {
   PENSTOCK_CHECK(range.begin % kPieceElements == 0);
   std::unique_ptr<ShardState> state(new ShardState(std::move(table), range, pool));
   const size_t elements = range.size();
   const std::string what = absl::StrCat("the state of elements ", range.ToString());
-  const int buffers = kStateClasses + 1 + (with_snapshot ? kStateClasses : 0);
+  const int buffers = kStateClasses + (with_gradient ? 1 : 0) + (with_snapshot ? kStateClasses : 0);
   PENSTOCK_RETURN_IF_ERROR(budget.CheckRoom(buffers * elements * sizeof(float), what));
   for (FloatBuffer& buffer : state->state_) {
     PENSTOCK_ASSIGN_OR_RETURN(buffer, budget.Allocate(elements, what));
   }
-  PENSTOCK_ASSIGN_OR_RETURN(state->gradient_, budget.Allocate(elements, what));
+  if (with_gradient) {
+    PENSTOCK_ASSIGN_OR_RETURN(state->gradient_, budget.Allocate(elements, what));
+  }
   if (with_snapshot) {
     for (FloatBuffer& buffer : state->snapshot_) {
       PENSTOCK_ASSIGN_OR_RETURN(buffer, budget.Allocate(elements, what));
@@ -125,7 +127,7 @@ std::vector<v1::PieceDigest> ShardState::Digests() const {
   return digests;
 }
 
-uint64_t ShardState::state_bytes() const { return kStateClasses * gradient_bytes(); }
-uint64_t ShardState::snapshot_bytes() const { return has_snapshot_ ? kStateClasses * gradient_bytes() : 0; }
+uint64_t ShardState::state_bytes() const { return kStateClasses * range_.size() * sizeof(float); }
+uint64_t ShardState::snapshot_bytes() const { return has_snapshot_ ? state_bytes() : 0; }
 
 }  // namespace penstock

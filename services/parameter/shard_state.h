@@ -34,8 +34,8 @@ class ShardState {
   // For elements `range` of the table, which starts at a piece and may be empty. RESOURCE_EXHAUSTED when it doesn't
   // fit. Pool and budget outlive the state.
   static absl::StatusOr<std::unique_ptr<ShardState>> Allocate(ParameterTable table, ElementRange range,
-                                                              bool with_snapshot, MemoryBudget& budget,
-                                                              ThreadPool& pool);
+                                                              bool with_gradient, bool with_snapshot,
+                                                              MemoryBudget& budget, ThreadPool& pool);
 
   // Version 0: weights of the generator, moments zero. CANCELLED once `cancelled` is set.
   absl::Status FillInitial(uint64_t seed, const std::atomic<bool>& cancelled);
@@ -44,7 +44,8 @@ class ShardState {
 
   const ParameterTable& table() const { return table_; }
   ElementRange range() const { return range_; }
-  // Elements `part`, which lie within range(), of a class of the state; of the gradient; of the snapshot.
+  // Elements `part`, which lie within range(), of a class of the state; of the gradient (only with one); of the
+  // snapshot.
   std::span<float> Elements(StateClass state_class, ElementRange part) const;
   std::span<float> Gradient(ElementRange part) const;
   std::span<const float> Snapshot(StateClass state_class, ElementRange part) const;

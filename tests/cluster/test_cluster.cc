@@ -209,10 +209,10 @@ std::string TinyJob::Text() const {
       "training: {steps: %d, global_batch_size: %d, micro_batch_size: %d, precision: fp32, seed: 7%s}\n"
       "optimizer: {type: adamw, learning_rate: 3e-3, weight_decay: 0.1, grad_clip: 1.0, "
       "schedule: {type: cosine, warmup_steps: 5}}\n"
-      "parallel: {data: %d, tensor: %d, pipeline: %d, schedule: %s, shards: %d, zero: {stage: %d}}\n"
+      "parallel: {data: %d, tensor: %d, pipeline: %d, schedule: %s, shards: %d, zero: {stage: %d%s}}\n"
       "checkpoint: %s\n",
       name, layers, hidden, vocab_size, steps, global_batch_size, micro_batch_size, training_more, data, tensor,
-      pipeline, schedule, shards, zero_stage, checkpoint);
+      pipeline, schedule, shards, zero_stage, zero_more, checkpoint);
 }
 
 }  // namespace penstock

@@ -27,7 +27,11 @@ class Gpt2Stage : public StageModel {
  public:
   Gpt2Stage(const Gpt2Shape& shape, const ParameterTable& table, const StageOptions& options,
             const StageParameters& parameters, Backend* backend, MemoryPlan* plan)
-      : shape_(shape), table_(table), options_(options), backend_(backend), memory_(parameters, plan) {}
+      : shape_(shape),
+        table_(table),
+        options_(options),
+        backend_(backend),
+        memory_(table, parameters, options.bucketed, plan) {}
 
   // Creates the operations and plans the rest of the memory.
   absl::Status Plan(MemoryPlan* plan);
@@ -44,6 +48,7 @@ class Gpt2Stage : public StageModel {
     return use == TiedUse::kEmbedding ? memory_.embedding_gradients() : memory_.head_gradients();
   }
   void ZeroGradients() override;
+  void SetBucketSink(BucketSink sink) override { sink_ = std::move(sink); }
   std::span<float> InputBuffer(int slot) override;
   absl::StatusOr<LossSum> Forward(int slot, const ForwardArgs& args) override;
   absl::Status Backward(int slot, std::span<const float> grad_output, std::span<float> grad_input) override;
@@ -67,7 +72,13 @@ class Gpt2Stage : public StageModel {
   void BindSlot(const Arena& arena, Slot* slot);
   absl::Status CheckForward(int slot, const ForwardArgs& args) const;
   absl::Status ReadInput(const ForwardArgs& args, Slot* slot);
+  absl::StatusOr<LossSum> HeadForward(const Slot& slot, const ForwardArgs& args);
   absl::Status BackwardInPlace(const Slot& slot, float* gradient);
+  // Runs `add`, which adds to the gradients of `bucket`. Of a bucketed stage they begin at zero and go to the sink.
+  template <typename Add>
+  absl::Status InBucket(const GradientBucket& (Gpt2Stage::*bucket)(int) const, int block, const Add& add);
+  const GradientBucket& BlockBucket(int block) const { return memory_.BlockBucket(block); }
+  const GradientBucket& HeadBucket(int) const { return memory_.HeadBucket(); }
   float* Weight(const std::string& name) const;
   float* Gradient(const std::string& name) const;
   Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_, tensor_}; }
@@ -104,6 +115,7 @@ class Gpt2Stage : public StageModel {
   RowReduction* reductions_ = nullptr;
   OpContext context_;
   TensorGroup* tensor_ = nullptr;
+  BucketSink sink_;
 
   std::vector<Slot> slots_;
 };
@@ -268,13 +280,35 @@ absl::StatusOr<LossSum> Gpt2Stage::Forward(int slot_index, const ForwardArgs& ar
   }
   LossSum loss;
   if (last()) {
-    PENSTOCK_ASSIGN_OR_RETURN(loss, head_->Forward(head_weights_, slot.head, HeadScratch(), args.targets.data(),
-                                                   args.training ? &head_gradients_ : nullptr));
+    PENSTOCK_ASSIGN_OR_RETURN(loss, HeadForward(slot, args));
   } else if (slot.layers.empty()) {
     PENSTOCK_RETURN_IF_ERROR(
         backend_->Copy(context_, slot.input, args.output.data(), static_cast<int64_t>(args.output.size_bytes())));
   }
   slot.busy = args.training;
+  return loss;
+}
+
+template <typename Add>
+absl::Status Gpt2Stage::InBucket(const GradientBucket& (Gpt2Stage::*bucket_of)(int) const, int block, const Add& add) {
+  if (!options_.bucketed) return add();
+  const GradientBucket& bucket = (this->*bucket_of)(block);
+  PENSTOCK_RETURN_IF_ERROR(
+      backend_->Zero(context_, bucket.gradients.data(), static_cast<int64_t>(bucket.gradients.size_bytes())));
+  PENSTOCK_RETURN_IF_ERROR(add());
+  return sink_(bucket);
+}
+
+absl::StatusOr<LossSum> Gpt2Stage::HeadForward(const Slot& slot, const ForwardArgs& args) {
+  const auto forward = [&](const Gpt2Head::Tensors* gradients) {
+    return head_->Forward(head_weights_, slot.head, HeadScratch(), args.targets.data(), gradients);
+  };
+  if (!args.training) return forward(nullptr);
+  LossSum loss;
+  PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::HeadBucket, 0, [&]() -> absl::Status {
+    PENSTOCK_ASSIGN_OR_RETURN(loss, forward(&head_gradients_));
+    return absl::OkStatus();
+  }));
   return loss;
 }
 
@@ -301,17 +335,20 @@ absl::Status Gpt2Stage::Backward(int slot_index, std::span<const float> grad_out
 // gradient (B, T, C): on entry towards the stage's output (ignored on the last stage), on return towards its input.
 absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, float* gradient) {
   if (last()) {
-    PENSTOCK_RETURN_IF_ERROR(head_->Backward(head_weights_, slot.head, HeadScratch(), head_gradients_, gradient));
+    PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, options_.blocks.end - 1, [&] {
+      return head_->Backward(head_weights_, slot.head, HeadScratch(), head_gradients_, gradient);
+    }));
   }
   for (size_t i = slot.layers.size(); i-- > 0;) {
-    PENSTOCK_RETURN_IF_ERROR(
-        layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], gradient));
+    PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, layers_[i] + 1, [&] {
+      return layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], gradient);
+    }));
   }
-  if (first()) {
+  if (!first()) return absl::OkStatus();
+  return InBucket(&Gpt2Stage::BlockBucket, 0, [&] {
     float* positions = shape_.adds_replicated() ? wpe_gradient_ : nullptr;
     return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, positions);
-  }
-  return absl::OkStatus();
+  });
 }
 
 void Gpt2Stage::Reset() {

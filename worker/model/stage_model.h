@@ -29,8 +29,11 @@
 #define PENSTOCK_WORKER_MODEL_STAGE_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -53,6 +56,9 @@ struct StageOptions {
   int slots = 1;
   // Its place in the tensor group.
   TensorShard tensor = {};
+  // ZeRO 2: no gradient is kept. Each block's goes to the sink as soon as its backward pass has added it up, on the
+  // last stage the output head's at the end of Forward; the memory is one bucket's.
+  bool bucketed = false;
 };
 
 struct ForwardArgs {
@@ -71,6 +77,15 @@ struct ForwardArgs {
 // The two places where a tied parameter is used, each with a gradient of its own, so that they are added in one order
 // whatever the depth: embedding part + head part.
 enum class TiedUse { kEmbedding, kHead };
+
+// The gradients of one block from one micro-batch (StageOptions::bucketed), until the sink returns.
+struct GradientBucket {
+  // First what stands in these stretches of the untied memory, then all of the tied parameter's from `tied`, if any.
+  std::span<float> gradients;
+  std::vector<ElementRange> untied;
+  std::optional<TiedUse> tied;
+};
+using BucketSink = std::function<absl::Status(const GradientBucket&)>;
 
 class StageModel {
  public:
@@ -98,6 +113,9 @@ class StageModel {
   // From one use. The embedding's are on the first stage, the head's on the last; with one stage there are both.
   virtual std::span<float> TiedGradients(TiedUse use) = 0;
   virtual void ZeroGradients() = 0;
+  // Of a bucketed stage, whose Untied- and TiedGradients are empty. Called in Forward and Backward, which end with its
+  // error; always in the order of the passes, so that it may be a collective.
+  virtual void SetBucketSink(BucketSink sink) = 0;
 
   // Where the slot keeps its input, (B, T, C): a receive may go straight into it while the slot is free. Empty on the
   // first stage.

@@ -8,11 +8,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "core/optimizer/adamw.h"
 #include "worker/ops/attention.h"
 #include "worker/ops/cross_entropy.h"
 #include "worker/ops/embedding.h"
@@ -45,6 +47,14 @@ class Backend {
   // In the order of the context's stream. Either side of a copy may be host memory; from and to don't overlap.
   virtual absl::Status Zero(const OpContext& context, void* to, int64_t bytes) = 0;
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
+
+  // sums[i] = SumOfSquares(pieces[i]) of core/optimizer, with its bits. `sums` is host memory, and written when the
+  // call returns.
+  virtual absl::Status SquareSums(const OpContext& context, std::span<const std::span<const float>> pieces,
+                                  double* sums) = 0;
+  // AdamWUpdate of core/optimizer, with its bits.
+  virtual absl::Status AdamW(const OpContext& context, const AdamWParams& params, std::span<const float> gradient,
+                             std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq) = 0;
 
   // INVALID_ARGUMENT for shapes that aren't positive; UNIMPLEMENTED for a type that the device doesn't compute in.
   virtual absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) = 0;

@@ -25,9 +25,12 @@ void CommitDriver::Abort(const absl::Status& reason) {
   inbox_->changed.notify_all();
 }
 
-absl::StatusOr<v1::StepDecision> CommitDriver::Commit(uint64_t step, const v1::StepInputs& inputs) {
+absl::StatusOr<v1::StepDecision> CommitDriver::Commit(uint64_t step, const v1::StepInputs& inputs,
+                                                      const std::optional<v1::StepDecision>& known,
+                                                      std::vector<v1::StepRecord> records) {
+  records_ = std::move(records);
   std::optional<absl::StatusOr<v1::StepDecision>> outcome =
-      Execute(leader_.Start(step, inputs, Clock::Real()->Monotonic()));
+      Execute(leader_.Start(step, inputs, Clock::Real()->Monotonic(), known));
   while (!outcome.has_value()) {
     PENSTOCK_ASSIGN_OR_RETURN(const std::optional<Event> event, Next());
     outcome = Execute(event.has_value() ? (*event)(leader_) : leader_.OnTick(Clock::Real()->Monotonic()));
@@ -60,7 +63,7 @@ std::optional<absl::StatusOr<v1::StepDecision>> CommitDriver::Execute(const Step
                          });
                        });
     } else if (const auto* commit = std::get_if<StepLeader::SendCommit>(&action)) {
-      client_->Commit(commit->shard, commit->decision,
+      client_->Commit(commit->shard, commit->decision, records_,
                       [inbox = inbox_, shard = commit->shard](absl::StatusOr<uint64_t> reply) {
                         inbox->Post([shard, reply = std::move(reply)](StepLeader& leader) {
                           return leader.OnCommitReply(shard, reply, Clock::Real()->Monotonic());

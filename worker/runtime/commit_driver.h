@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -26,7 +27,10 @@ class CommitDriver {
   CommitDriver(StepLeader::Options options, StateClient* client);
 
   // Prepares and commits the step on all shards. An error is marked permanent or fenced (rank_error.h) where it is.
-  absl::StatusOr<v1::StepDecision> Commit(uint64_t step, const v1::StepInputs& inputs);
+  // `known` as in StepLeader::Start; `records` go along with a published version.
+  absl::StatusOr<v1::StepDecision> Commit(uint64_t step, const v1::StepInputs& inputs,
+                                          const std::optional<v1::StepDecision>& known = std::nullopt,
+                                          std::vector<v1::StepRecord> records = {});
 
   void Abort(const absl::Status& reason);
 
@@ -52,6 +56,7 @@ class CommitDriver {
   const std::shared_ptr<Inbox> inbox_;
   // Of Commit's thread.
   StepLeader leader_;
+  std::vector<v1::StepRecord> records_;
 };
 
 }  // namespace penstock

@@ -34,6 +34,9 @@ inline constexpr Tag kActivationTag = 0x0100'0000;
 inline constexpr Tag kGradientTag = 0x0200'0000;
 inline constexpr Tag kTiedGradientTag = 0x0300'0000;
 inline constexpr Tag kLossReportTag = 0x0300'0001;
+inline constexpr Tag kTiedWeightsTag = 0x0300'0002;
+inline constexpr Tag kNormFragmentTag = 0x0300'0003;
+inline constexpr Tag kNormSumsTag = 0x0300'0004;
 inline constexpr uint32_t kMicroBatchesMax = 1 << 24;
 static_assert(kActivationTag + kMicroBatchesMax <= kGradientTag && kGradientTag + kMicroBatchesMax <= kTiedGradientTag);
 

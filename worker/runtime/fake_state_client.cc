@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "core/optimizer/adamw.h"
 #include "core/optimizer/square_sum.h"
+#include "core/plan/job_facts.h"
 #include "core/random/initial_weights.h"
 
 namespace penstock {
@@ -29,12 +30,18 @@ class FakeStateClient : public StateClient {
     {
       std::lock_guard<std::mutex> lock(service_->mutex_);
       PENSTOCK_RETURN_IF_ERROR(CheckLocked());
-      if (step != service_->committed_[0] + 1) {
+      if (IsPublished(service_->spec_) ? step <= service_->committed_[0] : step != service_->committed_[0] + 1) {
         return absl::FailedPreconditionError(absl::StrCat("a push for step ", step));
       }
       for (const GradientRange& range : ranges) {
-        std::copy_n(range.data, range.range.size(), service_->gradient_.begin() + range.range.begin);
-        service_->arrived_.Add(range.range);
+        std::copy_n(range.data, range.range.size(),
+                    service_->NumbersLocked(range.kind, service_->gradient_).begin() + range.range.begin);
+        if (service_->flip_gradients_) {
+          for (int64_t i = range.range.begin; i < range.range.end; ++i) service_->gradient_[i] *= -2;
+        }
+        // Of a published state the last kind stands for all.
+        if (!IsPublished(service_->spec_) || range.kind == v1::STATE_KIND_EXP_AVG_SQ)
+          service_->arrived_.Add(range.range);
       }
       ready = service_->TakeReadyLocked();
     }
@@ -51,9 +58,14 @@ class FakeStateClient : public StateClient {
     if (!done) return absl::DeadlineExceededError(absl::StrCat("version ", version, " wasn't committed in time"));
     if (committed() > version) return absl::FailedPreconditionError(absl::StrCat("version ", version, " is past"));
     for (const WeightRange& range : ranges) {
-      std::copy_n(service_->weights_.begin() + range.range.begin, range.range.size(), range.data);
+      std::copy_n(service_->NumbersLocked(range.kind, service_->weights_).begin() + range.range.begin,
+                  range.range.size(), range.data);
     }
     return absl::OkStatus();
+  }
+
+  absl::Status AwaitVersion(uint64_t version, std::span<const ElementRange>, absl::Duration timeout) override {
+    return Pull(version, {}, timeout);
   }
 
   void Prepare(int shard, uint64_t step, const v1::StepInputs& inputs,
@@ -72,7 +84,7 @@ class FakeStateClient : public StateClient {
     for (const auto& answer : ready) answer();
   }
 
-  void Commit(int shard, const v1::StepDecision& decision,
+  void Commit(int shard, const v1::StepDecision& decision, const std::vector<v1::StepRecord>&,
               std::function<void(absl::StatusOr<uint64_t>)> done) override {
     absl::StatusOr<uint64_t> answer = uint64_t{0};
     {
@@ -174,10 +186,16 @@ void FakeStateService::Poison(int64_t element, float value) {
   weights_[element] = value;
 }
 
+void FakeStateService::FlipGradients() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  flip_gradients_ = true;
+}
+
 v1::PreparedStep FakeStateService::PreparedLocked(const Waiting& waiting) const {
   v1::PreparedStep prepared;
   prepared.set_step(waiting.step);
   *prepared.mutable_inputs() = waiting.inputs;
+  if (IsPublished(spec_)) return prepared;
   const ElementRange pieces = ranges_.Pieces(waiting.shard);
   for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
     const ElementRange range = table_.Piece(piece);
@@ -205,7 +223,7 @@ void FakeStateService::ApplyLocked(int shard, const v1::StepDecision& decision) 
   const v1::OptimizerSpec& optimizer = spec_.optimizer();
   for (const Parameter& parameter : table_.parameters()) {
     const ElementRange range = Intersect(parameter.range(), own);
-    if (range.empty()) continue;
+    if (range.empty() || IsPublished(spec_)) continue;
     const AdamWParams params{.learning_rate = decision.learning_rate(),
                              .beta1 = static_cast<float>(optimizer.beta1()),
                              .beta2 = static_cast<float>(optimizer.beta2()),
@@ -223,6 +241,19 @@ void FakeStateService::ApplyLocked(int shard, const v1::StepDecision& decision) 
     arrived_.Clear();
   }
   changed_.notify_all();
+}
+
+std::vector<float>& FakeStateService::NumbersLocked(v1::StateKind kind, std::vector<float>& unset) {
+  switch (kind) {
+    case v1::STATE_KIND_WEIGHTS:
+      return weights_;
+    case v1::STATE_KIND_EXP_AVG:
+      return exp_avg_;
+    case v1::STATE_KIND_EXP_AVG_SQ:
+      return exp_avg_sq_;
+    default:
+      return unset;
+  }
 }
 
 uint64_t FakeStateService::committed_step() const {

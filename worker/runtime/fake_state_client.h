@@ -37,6 +37,8 @@ class FakeStateService : public std::enable_shared_from_this<FakeStateService> {
   void FailCommits(int times);
   // Overwrites a weight, as a bug would.
   void Poison(int64_t element, float value);
+  // Takes every gradient with its sign turned and doubled, as a bug would.
+  void FlipGradients();
 
   uint64_t committed_step() const;
   std::vector<float> weights() const;
@@ -59,6 +61,8 @@ class FakeStateService : public std::enable_shared_from_this<FakeStateService> {
   // Takes the Prepares that can be answered. mutex_ is held; the answers are called without it.
   Ready TakeReadyLocked();
   void ApplyLocked(int shard, const v1::StepDecision& decision);
+  // The numbers of a kind; `unset` where there is none.
+  std::vector<float>& NumbersLocked(v1::StateKind kind, std::vector<float>& unset);
 
   const v1::JobSpec spec_;
   const ParameterTable table_;
@@ -74,6 +78,7 @@ class FakeStateService : public std::enable_shared_from_this<FakeStateService> {
   std::vector<Waiting> waiting_;
   std::optional<v1::StepDecision> last_decision_;
   int fail_commits_ = 0;
+  bool flip_gradients_ = false;
   int clients_ = 0;
 };
 

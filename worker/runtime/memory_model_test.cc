@@ -2,6 +2,7 @@
 #include "core/plan/memory_model.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,9 @@
 #include "worker/model/stage_model.h"
 #include "worker/ops/cpu/cpu_backend.h"
 #include "worker/runtime/executor.h"
+#include "worker/runtime/gradient_norm.h"
+#include "worker/runtime/local_optimizer.h"
+#include "worker/runtime/mirror.h"
 #include "worker/runtime/rank_plan.h"
 #include "worker/runtime/state_exchange.h"
 
@@ -27,6 +31,8 @@ struct Job {
   uint32_t micro_batch = 2;
   uint32_t vocab = 256;
   uint32_t tensor = 1;
+  bool local = false;
+  uint32_t mirror_lag = 0;  // 0: no mirror
 };
 
 v1::JobSpec Spec(const Job& job) {
@@ -48,6 +54,12 @@ v1::JobSpec Spec(const Job& job) {
   parallel->set_tensor(job.tensor);
   parallel->set_schedule(job.schedule);
   parallel->mutable_zero()->set_stage(job.zero);
+  if (job.local) {
+    v1::ZeroSpec* const zero = parallel->mutable_zero();
+    zero->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+    zero->set_mirror(job.mirror_lag > 0 ? v1::ZeroSpec::MIRROR_ON : v1::ZeroSpec::MIRROR_OFF);
+    if (job.mirror_lag > 0) zero->set_mirror_lag(job.mirror_lag);
+  }
   FillDefaults(&spec);
   return spec;
 }
@@ -70,11 +82,21 @@ MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
   options.micro_batch_size = spec.training().micro_batch_size();
   options.slots = plan.slots;
   options.tensor = plan.parameters.tensor;
+  options.bucketed = plan.bucketed();
   const auto model = CreateStageModel(spec.model(), plan.table, options, backend.get(), &memory).value();
   StageExecutor executor(plan, validation);
   StateExchange exchange(plan);
   EXPECT_TRUE(executor.PlanMemory(*model, &memory).ok());
   exchange.PlanMemory(&memory);
+  if (UpdatesLocally(spec)) {
+    auto norm = GradientNorm::Create(plan).value();
+    norm.PlanMemory(&memory);
+    LocalOptimizer(plan).PlanMemory(&memory);
+    Mirror::Options mirror;
+    mirror.lag = static_cast<int>(spec.parallel().zero().mirror_lag());
+    mirror.ranges = plan.updated();
+    if (!IsPublished(spec)) Mirror(std::move(mirror)).PlanMemory(&memory);
+  }
   return memory;
 }
 
@@ -84,6 +106,11 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
         Job{.pipeline = 3, .data = 2, .zero = 0, .schedule = v1::ParallelSpec::SCHEDULE_GPIPE},
         Job{.pipeline = 2, .data = 4, .micro_batch = 1}, Job{.pipeline = 5, .micro_batch = 4, .vocab = 5003},
         Job{.pipeline = 2, .data = 2, .vocab = 257, .tensor = 2}, Job{.zero = 0, .vocab = 257, .tensor = 4},
+        Job{.pipeline = 2, .data = 2, .zero = 2, .vocab = 257, .tensor = 2, .local = true, .mirror_lag = 1},
+        Job{.data = 2, .zero = 2}, Job{.pipeline = 3, .data = 2, .zero = 2, .vocab = 5003}, Job{.local = true},
+        Job{.pipeline = 2, .data = 2, .local = true, .mirror_lag = 2},
+        Job{.pipeline = 3, .data = 3, .zero = 0, .micro_batch = 1, .local = true, .mirror_lag = 1},
+        Job{.pipeline = 2, .data = 3, .zero = 2, .vocab = 5003, .local = true, .mirror_lag = 3},
         // More rows than the head takes at once.
         Job{.micro_batch = 24, .vocab = 999}}) {
     const v1::JobSpec spec = Spec(job);

@@ -21,14 +21,18 @@ class ParameterStateClient : public StateClient {
 
   absl::Status Push(uint64_t step, std::span<const GradientRange> ranges) override {
     std::vector<PushRange> pushes;
-    for (const GradientRange& range : ranges) pushes.push_back({range.range, range.data});
+    for (const GradientRange& range : ranges) pushes.push_back({range.range, range.data, range.kind});
     return client_->Push(step, pushes);
   }
 
   absl::Status Pull(uint64_t version, std::span<const WeightRange> ranges, absl::Duration timeout) override {
     std::vector<PullRange> pulls;
-    for (const WeightRange& range : ranges) pulls.push_back({range.range, range.data});
+    for (const WeightRange& range : ranges) pulls.push_back({range.range, range.data, range.kind});
     return client_->Pull(version, pulls, timeout);
+  }
+
+  absl::Status AwaitVersion(uint64_t version, std::span<const ElementRange> ranges, absl::Duration timeout) override {
+    return client_->AwaitVersion(version, ranges, timeout);
   }
 
   void Prepare(int shard, uint64_t step, const v1::StepInputs& inputs,
@@ -45,12 +49,13 @@ class ParameterStateClient : public StateClient {
                                        });
   }
 
-  void Commit(int shard, const v1::StepDecision& decision,
+  void Commit(int shard, const v1::StepDecision& decision, const std::vector<v1::StepRecord>& records,
               std::function<void(absl::StatusOr<uint64_t>)> done) override {
     v1::CommitRequest request;
     request.set_job_id(job_id_);
     request.set_epoch(epoch_);
     *request.mutable_decision() = decision;
+    request.mutable_records()->Add(records.begin(), records.end());
     client_->shard(shard).CommitAsync(request, {.timeout = kAttemptTimeout, .group = &client_->group()},
                                       [done = std::move(done)](absl::StatusOr<v1::CommitResponse> response) {
                                         if (!response.ok()) return done(response.status());

@@ -26,6 +26,10 @@ const char* ActivityName(Activity activity) {
       return "commit_wait";
     case Activity::kPull:
       return "pull";
+    case Activity::kUpdate:
+      return "update";
+    case Activity::kMirror:
+      return "mirror";
   }
   return "unknown";
 }
@@ -52,6 +56,10 @@ WorkerMetrics::WorkerMetrics(Metrics& metrics)
                         .AddGauge("penstock_worker_bubble_ratio",
                                   "Share of the last step spent waiting for neighbours in the pipeline.")
                         .Default()),
+      mirror_lag_(metrics
+                      .AddGauge("penstock_mirror_lag_steps",
+                                "Steps that the parameter service is behind this rank (zero.placement local).")
+                      .Default()),
       bytes_sent_(
           metrics.AddCounter("penstock_worker_comm_bytes_total", "Bytes exchanged with other ranks.", {"direction"})
               .With({"sent"})),
@@ -96,6 +104,8 @@ void WorkerMetrics::AddComm(const Communicator::Counters& before, const Communic
   bytes_sent_.Increment(static_cast<double>(now.bytes_sent - before.bytes_sent));
   bytes_received_.Increment(static_cast<double>(now.bytes_received - before.bytes_received));
 }
+
+void WorkerMetrics::SetMirrorLag(int steps) { mirror_lag_.Set(steps); }
 
 void WorkerMetrics::RankEnded(const char* outcome) { ranks_ended_.With({outcome}).Increment(); }
 

@@ -27,8 +27,10 @@ enum class Activity {
   kPush,
   kCommitWait,  // the leader's prepare and commit
   kPull,        // waiting for the new version and taking it
+  kUpdate,      // the norm, the update and the new weights' way, where the ranks update themselves
+  kMirror,      // for the parameter service to follow
 };
-inline constexpr int kActivities = 10;
+inline constexpr int kActivities = 12;
 // The value of the metric's label: "wait_activation".
 const char* ActivityName(Activity activity);
 
@@ -93,6 +95,8 @@ class WorkerMetrics {
   void ClearMemory();
   // What was exchanged since `before`.
   void AddComm(const Communicator::Counters& before, const Communicator::Counters& now);
+  // Steps that the parameter service is behind this rank. Any thread.
+  void SetMirrorLag(int steps);
   void RankEnded(const char* outcome);
 
  private:
@@ -100,6 +104,7 @@ class WorkerMetrics {
   Counter& tokens_;
   std::vector<Counter*> activity_seconds_;
   Gauge& bubble_ratio_;
+  Gauge& mirror_lag_;
   std::vector<Gauge*> memory_bytes_;
   Counter& bytes_sent_;
   Counter& bytes_received_;

@@ -6,6 +6,7 @@
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/partition.h"
+#include "core/plan/updated_ranges.h"
 #include "core/schedule/schedule.h"
 #include "core/schedule/validator.h"
 
@@ -80,6 +81,7 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
                 .tensor_group = mesh.TensorGroup(rank),
                 .untied_parts = {},
                 .tied_parts = {},
+                .pushed = {},
                 .micro_batches = MicroBatches(spec),
                 .training = {},
                 .slots = 0};
@@ -90,6 +92,11 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
     plan.owned.push_back(owned);
     plan.untied_parts.push_back(PartsOf(owned.untied_memory));
     plan.tied_parts.push_back(PartsOf(owned.tied_memory));
+  }
+
+  if (UpdatesLocally(spec)) {
+    PENSTOCK_ASSIGN_OR_RETURN(
+        plan.pushed, UpdatedRanges(plan.table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
   }
 
   PENSTOCK_ASSIGN_OR_RETURN(Schedule schedule,

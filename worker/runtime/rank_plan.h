@@ -35,6 +35,10 @@ struct RankPlan {
   std::vector<std::vector<Part>> untied_parts;
   std::vector<std::vector<Part>> tied_parts;
 
+  // Where the ranks update the weights themselves (zero.placement local): the ranges that each rank of the mesh does,
+  // in the order of its memory, the tied ones first. Empty otherwise.
+  std::vector<std::vector<ElementRange>> pushed;
+
   int micro_batches = 0;
   std::vector<Instruction> training;
   // Micro-batches in flight in `training`.
@@ -46,6 +50,9 @@ struct RankPlan {
   bool last_stage() const { return at.stage == mesh.pipeline() - 1; }
   bool leader() const { return rank() == mesh.leader(); }
   const OwnedRanges& mine() const { return owned[at.data_rank]; }
+  // ZeRO 2: gradients are reduced block by block, and only the owned part is kept.
+  bool bucketed() const { return spec().parallel().zero().stage() == 2; }
+  const std::vector<ElementRange>& updated() const { return pushed[rank()]; }
   // The rank in the same pipeline on another stage.
   int OnStage(int stage) const { return mesh.OnStage(rank(), stage); }
   // "stage 1, data rank 0, tensor rank 1"; without the tensor rank where there is no tensor parallelism.

@@ -42,13 +42,15 @@ absl::Status RankRunner::PlanRank(Session& session) {
   const StageOptions stage{.blocks = plan.parameters.blocks,
                            .micro_batch_size = spec.training().micro_batch_size(),
                            .slots = plan.slots,
-                           .tensor = plan.parameters.tensor};
+                           .tensor = plan.parameters.tensor,
+                           .bucketed = plan.bucketed()};
   PENSTOCK_ASSIGN_OR_RETURN(session.model,
                             CreateStageModel(spec.model(), plan.table, stage, session.backend.get(), &session.memory));
   session.executor.emplace(plan, session.validation);
   session.exchange.emplace(plan);
   PENSTOCK_RETURN_IF_ERROR(session.executor->PlanMemory(*session.model, &session.memory));
   session.exchange->PlanMemory(&session.memory);
+  if (UpdatesLocally(spec)) PENSTOCK_RETURN_IF_ERROR(PlanLocal(session));
   PENSTOCK_ASSIGN_OR_RETURN(session.arena, Arena::Allocate(session.memory, session.backend.get()));
   session.tensor_group.emplace(plan.tensor_group, plan.at.tensor_rank);
   session.model->Bind(*session.arena, &*session.tensor_group);
@@ -79,13 +81,18 @@ absl::Status RankRunner::Connect(Session& session) {
                                                .optimizer = plan.spec().optimizer(),
                                                .total_steps = plan.spec().training().steps(),
                                                .backoff = {},
+                                               .published = IsPublished(plan.spec()),
                                                .step_timeout = kVersionTimeout},
                            session.client.get());
     hook([&driver = *session.driver](const absl::Status& reason) { driver.Abort(reason); });
   }
   session.tensor_group->Bind(session.comm.get(), &session.clock);
   session.losses.emplace(plan, session.comm.get());
-  session.exchange->Bind(*session.arena, session.model.get(), session.comm.get(), session.client.get());
+  session.exchange->Bind(*session.arena, session.model.get(), session.comm.get(), session.client.get(), &session.clock);
+  if (UpdatesLocally(plan.spec())) BindLocal(session);
+  if (session.mirror.has_value()) {
+    hook([&mirror = *session.mirror](const absl::Status& reason) { mirror.Abort(reason); });
+  }
   session.executor->Bind(*session.arena, {.model = session.model.get(),
                                           .comm = session.comm.get(),
                                           .reader = &*session.reader,
@@ -104,7 +111,11 @@ absl::Status RankRunner::Prepare(Session& session) {
   session.clock.Reset();
   {
     RankClock::Scope pulling(session.clock, Activity::kPull);
-    absl::Status status = session.exchange->Pull(options_.assignment.start_step(), kVersionTimeout);
+    const uint64_t version = options_.assignment.start_step();
+    absl::Status status = session.exchange->Pull(version, kVersionTimeout);
+    if (status.ok() && session.optimizer.has_value() && !session.plan->updated().empty()) {
+      status = FromService(session.client->Pull(version, session.optimizer->Moments(), kVersionTimeout));
+    }
     if (!status.ok()) {
       return Annotate(status, absl::StrCat("pulling version ", options_.assignment.start_step()));
     }

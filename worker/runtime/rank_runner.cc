@@ -133,6 +133,10 @@ absl::Status RankRunner::Train(Session& session) {
     PENSTOCK_RETURN_IF_ERROR(RunStep(session, step));
     if (IsValidationStep(spec, step)) PENSTOCK_RETURN_IF_ERROR(Validate(session, step));
   }
+  if (session.mirror.has_value()) {
+    progress_.Set(spec.training().steps(), kMirrorActivity);
+    PENSTOCK_RETURN_IF_ERROR(session.mirror->Drain());
+  }
   PENSTOCK_RETURN_IF_ERROR(abort_.status());
   if (session.plan->leader()) {
     v1::MemberReport report;
@@ -156,7 +160,13 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
   run.optimizer_step = [&] { return CommitAndPull(session, step, &decision); };
   PENSTOCK_RETURN_IF_ERROR(session.executor->Run(plan.training, run));
 
-  const double seconds = absl::ToDoubleSeconds(Clock::Real()->Monotonic() - begin);
+  const absl::Time end = Clock::Real()->Monotonic();
+  const double seconds = absl::ToDoubleSeconds(end - begin) + std::exchange(session.carried_seconds, 0);
+  const bool local = UpdatesLocally(plan.spec());
+  if (local) {
+    PENSTOCK_RETURN_IF_ERROR(KeepStep(session, *decision, seconds));
+    session.carried_seconds = absl::ToDoubleSeconds(Clock::Real()->Monotonic() - end);
+  }
   uint64_t tokens = 0;
   if (plan.speaks()) {
     for (const MicroBatchLoss& loss : session.executor->losses()) tokens += static_cast<uint64_t>(loss.target_count);
@@ -166,7 +176,7 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
     const Communicator::Counters now = session.comm->counters();
     options_.metrics->AddComm(std::exchange(session.comm_seen, now), now);
   }
-  if (decision.has_value()) {
+  if (decision.has_value() && !local) {
     v1::MemberReport report;
     *report.mutable_step() = MakeRecord(*decision, options_.assignment.epoch());
     report.mutable_step()->set_step_seconds(seconds);
@@ -182,12 +192,14 @@ absl::Status RankRunner::ReduceAndPush(Session& session, uint64_t step) {
     RankClock::Scope reducing(session.clock, Activity::kReduce);
     PENSTOCK_RETURN_IF_ERROR(session.exchange->Reduce());
   }
+  if (UpdatesLocally(session.plan->spec())) return absl::OkStatus();
   progress_.SetActivity("pushing gradients");
   RankClock::Scope pushing(session.clock, Activity::kPush);
   return session.exchange->Push(step);
 }
 
 absl::Status RankRunner::CommitAndPull(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision) {
+  if (UpdatesLocally(session.plan->spec())) return UpdateLocally(session, step, decision);
   if (session.plan->leader()) {
     RankClock::Scope committing(session.clock, Activity::kCommitWait);
     progress_.SetActivity("gathering losses");
@@ -221,7 +233,8 @@ absl::Status RankRunner::Validate(Session& session, uint64_t version) {
     v1::MemberReport report;
     report.mutable_validation()->set_step(version);
     report.mutable_validation()->set_loss(inputs.loss_sum() / static_cast<double>(inputs.target_count()));
-    Report(std::move(report));
+    // Not before its step's record.
+    session.mirror.has_value() ? session.mirror->Report(std::move(report)) : Report(std::move(report));
   }
   if (options_.metrics != nullptr) options_.metrics->AddTime(session.clock);
   return session.losses->Finish();

@@ -49,7 +49,11 @@ inline constexpr absl::Duration kHoldAfterFailure = absl::Seconds(30);
 // The longest that a version may take to be committed, other ranks' work included. As StepLeader's step_timeout.
 inline constexpr absl::Duration kVersionTimeout = absl::Minutes(10);
 
+// Records of steps that the leader keeps for the next published version.
+inline constexpr size_t kUnpublishedRecordsMax = 4096;
+
 // The cursor's text when the last step is done.
+inline constexpr char kMirrorActivity[] = "waiting for the parameter service to follow";
 inline constexpr char kFinishedActivity[] = "finished, waiting to be told to stop";
 
 class RankRunner {
@@ -98,6 +102,12 @@ class RankRunner {
   absl::Status RunStep(Session& session, uint64_t step);
   absl::Status ReduceAndPush(Session& session, uint64_t step);
   absl::Status CommitAndPull(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision);
+  // rank_local.cc: zero.placement local.
+  absl::Status PlanLocal(Session& session);
+  void BindLocal(Session& session);
+  absl::Status UpdateLocally(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision);
+  absl::Status KeepStep(Session& session, const v1::StepDecision& decision, double seconds);
+  absl::Status Publish(Session& session, const v1::StepDecision& decision);
   absl::Status Validate(Session& session, uint64_t version);
   void ReportFailure(const Session& session, const absl::Status& status);
   void Report(v1::MemberReport report);

@@ -19,7 +19,10 @@
 #include "worker/runtime/comm_tensor_group.h"
 #include "worker/runtime/commit_driver.h"
 #include "worker/runtime/executor.h"
+#include "worker/runtime/gradient_norm.h"
+#include "worker/runtime/local_optimizer.h"
 #include "worker/runtime/loss_report.h"
+#include "worker/runtime/mirror.h"
 #include "worker/runtime/rank_metrics.h"
 #include "worker/runtime/rank_plan.h"
 #include "worker/runtime/rank_runner.h"
@@ -44,8 +47,9 @@ struct RankRunner::Session {
   std::unique_ptr<StageModel> model;
 
   std::unique_ptr<StateClient> client;
-  // Before the connections: it owns what it sends and receives.
+  // Before the connections: they own what they send and receive. The norm is there where the ranks update.
   std::optional<LossReport> losses;
+  std::optional<GradientNorm> norm;
   std::unique_ptr<Communicator> comm;
   Communicator::Counters comm_seen;
 
@@ -53,13 +57,23 @@ struct RankRunner::Session {
   std::optional<StateExchange> exchange;
   std::optional<CommitDriver> driver;  // the leader's
 
+  // Where the ranks update: with a mirror, or records of steps that aren't published yet (the leader's).
+  std::optional<LocalOptimizer> optimizer;
+  std::optional<Mirror> mirror;
+  std::vector<v1::StepRecord> unpublished;
+  // What followed the last step's measured time, and belongs to the next one's.
+  double carried_seconds = 0;
+
   std::vector<std::unique_ptr<AbortScope::Hook>> hooks;
 
   // Frees what a rank that is done needs no more; the connections stay. Nothing is on its way any more.
   void FreeMemory() {
     hooks.clear();
+    mirror.reset();
+    optimizer.reset();
     driver.reset();
     losses.reset();
+    norm.reset();
     exchange.reset();
     executor.reset();
     client.reset();

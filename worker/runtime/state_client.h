@@ -10,23 +10,28 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/layout/range.h"
+#include "protos/penstock/v1/parameter.pb.h"
 #include "protos/penstock/v1/step.pb.h"
 
 namespace penstock {
 
-// A range of the canonical space and where its elements lie: data[0] is element range.begin.
+// A range of the canonical space and where its elements lie: data[0] is element range.begin. A kind says that they are
+// other numbers than gradients and weights: what a rank that updates by itself takes at first, and publishes.
 struct GradientRange {
   ElementRange range;
   const float* data = nullptr;
+  v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
 };
 struct WeightRange {
   ElementRange range;
   float* data = nullptr;
+  v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
 };
 
 class StateClient {
@@ -40,11 +45,14 @@ class StateClient {
   // Weights of exactly `version`; waits until it is committed, at most `timeout`. FAILED_PRECONDITION: fenced.
   virtual absl::Status Pull(uint64_t version, std::span<const WeightRange> ranges, absl::Duration timeout) = 0;
 
+  // Waits until every shard that holds some of `ranges` has committed `version`, at most `timeout`.
+  virtual absl::Status AwaitVersion(uint64_t version, std::span<const ElementRange> ranges, absl::Duration timeout) = 0;
+
   // One attempt each; `done` is called once, from any thread, also after Cancel, and must not block.
   virtual void Prepare(int shard, uint64_t step, const v1::StepInputs& inputs,
                        std::function<void(absl::StatusOr<v1::PreparedStep>)> done) = 0;
-  // Answers with the shard's committed step.
-  virtual void Commit(int shard, const v1::StepDecision& decision,
+  // Answers with the shard's committed step. `records`: as in CommitRequest.
+  virtual void Commit(int shard, const v1::StepDecision& decision, const std::vector<v1::StepRecord>& records,
                       std::function<void(absl::StatusOr<uint64_t>)> done) = 0;
 
   // Ends all calls at once, from any thread, and for good.

@@ -38,20 +38,29 @@ bool StateExchange::ExchangesTied() const {
 }
 
 void StateExchange::PlanMemory(MemoryPlan* memory) {
+  if (buckets_.has_value()) buckets_->PlanMemory(memory);
   receives_head_ = ExchangesTied() && plan_.parameters.first;
   if (!receives_head_) return;
   head_region_ =
       memory->AddFloats(MemoryClass::kCommunication, "head part of the tied gradient", plan_.mine().tied.size());
 }
 
-void StateExchange::Bind(const Arena& arena, StageModel* model, Communicator* comm, StateClient* client) {
+void StateExchange::Bind(const Arena& arena, StageModel* model, Communicator* comm, StateClient* client,
+                         RankClock* clock) {
   model_ = model;
   comm_ = comm;
   client_ = client;
   if (receives_head_) head_part_ = arena.Floats(head_region_);
+  if (!buckets_.has_value()) return;
+  buckets_->Bind(arena, comm);
+  model->SetBucketSink([this, clock](const GradientBucket& bucket) {
+    RankClock::InnerScope reducing(*clock, Activity::kCompute, Activity::kReduce);
+    return buckets_->Reduce(bucket);
+  });
 }
 
 absl::Status StateExchange::BeginStep() {
+  if (buckets_.has_value()) buckets_->Zero();
   if (!receives_head_) return absl::OkStatus();
   const int last = plan_.OnStage(plan_.mesh.pipeline() - 1);
   for (size_t begin = 0; begin < head_part_.size(); begin += kChunkElements) {
@@ -63,7 +72,7 @@ absl::Status StateExchange::BeginStep() {
   return absl::OkStatus();
 }
 
-absl::Status StateExchange::Reduce() {
+absl::Status StateExchange::ReduceWholeStep() {
   const StageParameters& parameters = plan_.parameters;
   PENSTOCK_RETURN_IF_ERROR(
       comm_->ReduceScatter(plan_.data_group, Mutable(model_->UntiedGradients()), plan_.untied_parts));
@@ -73,6 +82,12 @@ absl::Status StateExchange::Reduce() {
     PENSTOCK_RETURN_IF_ERROR(
         comm_->ReduceScatter(plan_.data_group, Mutable(model_->TiedGradients(use)), plan_.tied_parts));
   }
+  return absl::OkStatus();
+}
+
+absl::Status StateExchange::Reduce() {
+  const StageParameters& parameters = plan_.parameters;
+  if (!buckets_.has_value()) PENSTOCK_RETURN_IF_ERROR(ReduceWholeStep());
   if (plan_.mine().tied.empty()) return absl::OkStatus();
   if (parameters.tied_twice()) return AddHeadPart(OwnTied(TiedUse::kHead));
   if (receives_head_) {
@@ -89,7 +104,13 @@ absl::Status StateExchange::Reduce() {
   return absl::OkStatus();
 }
 
+std::span<float> StateExchange::OwnUntied() const {
+  if (buckets_.has_value()) return buckets_->untied();
+  return Stretch(model_->UntiedGradients(), plan_.mine().untied_memory);
+}
+
 std::span<float> StateExchange::OwnTied(TiedUse use) const {
+  if (buckets_.has_value()) return buckets_->tied(use);
   return Stretch(model_->TiedGradients(use), plan_.mine().tied_memory);
 }
 
@@ -100,11 +121,24 @@ absl::Status StateExchange::AddHeadPart(std::span<const float> head) {
   return absl::OkStatus();
 }
 
-absl::Status StateExchange::Push(uint64_t step) {
+std::vector<GradientRange> StateExchange::PushedGradients() const {
   std::vector<GradientRange> ranges;
   const OwnedRanges& mine = plan_.mine();
   if (plan_.parameters.first) AddRanges(mine.tied, OwnTied(TiedUse::kEmbedding), &ranges);
-  AddRanges(mine.untied, Stretch(model_->UntiedGradients(), mine.untied_memory), &ranges);
+  AddRanges(mine.untied, OwnUntied(), &ranges);
+  return ranges;
+}
+
+std::vector<WeightRange> StateExchange::PushedWeights() const {
+  std::vector<WeightRange> ranges;
+  const OwnedRanges& mine = plan_.mine();
+  if (plan_.parameters.first) AddRanges(mine.tied, Stretch(model_->TiedWeights(), mine.tied_memory), &ranges);
+  AddRanges(mine.untied, Stretch(model_->UntiedWeights(), mine.untied_memory), &ranges);
+  return ranges;
+}
+
+absl::Status StateExchange::Push(uint64_t step) {
+  const std::vector<GradientRange> ranges = PushedGradients();
   if (ranges.empty()) return absl::OkStatus();
   return FromService(client_->Push(step, ranges));
 }
@@ -118,7 +152,32 @@ absl::Status StateExchange::Pull(uint64_t version, absl::Duration timeout) {
   AddRanges(mine.untied, Stretch(model_->UntiedWeights(), mine.untied_memory), &ranges);
   if (!plan_.parameters.first) add_tied();
   if (!ranges.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Pull(version, ranges, timeout)));
+  return Gather();
+}
 
+absl::Status StateExchange::ShareUpdated() {
+  // The head's part was sent from the memory that the next step writes.
+  PENSTOCK_RETURN_IF_ERROR(HandTiedWeights());
+  return Gather();
+}
+
+absl::Status StateExchange::HandTiedWeights() {
+  if (!ExchangesTied()) return absl::OkStatus();
+  const absl::Span<float> own = Mutable(Stretch(model_->TiedWeights(), plan_.mine().tied_memory));
+  const int other = plan_.OnStage(plan_.parameters.first ? plan_.mesh.pipeline() - 1 : 0);
+  std::vector<std::shared_ptr<Transfer>> transfers;
+  for (size_t begin = 0; begin < own.size(); begin += kChunkElements) {
+    const absl::Span<float> chunk = own.subspan(begin, kChunkElements);
+    auto transfer = plan_.parameters.first
+                        ? comm_->StartSend(other, kTiedWeightsTag, AsBytes(absl::Span<const float>(chunk)))
+                        : comm_->StartRecv(other, kTiedWeightsTag, AsWritableBytes(chunk));
+    PENSTOCK_RETURN_IF_ERROR(transfer.status());
+    transfers.push_back(*std::move(transfer));
+  }
+  return WaitAll(transfers);
+}
+
+absl::Status StateExchange::Gather() {
   const StageParameters& parameters = plan_.parameters;
   const std::span<float> untied = model_->UntiedWeights();
   PENSTOCK_RETURN_IF_ERROR(comm_->AllGather(plan_.data_group, Mutable(untied), plan_.untied_parts));

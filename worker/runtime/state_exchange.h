@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,6 +17,8 @@
 #include "worker/comm/communicator.h"
 #include "worker/model/memory_plan.h"
 #include "worker/model/stage_model.h"
+#include "worker/runtime/gradient_buckets.h"
+#include "worker/runtime/rank_metrics.h"
 #include "worker/runtime/rank_plan.h"
 #include "worker/runtime/state_client.h"
 
@@ -23,30 +26,46 @@ namespace penstock {
 
 class StateExchange {
  public:
-  explicit StateExchange(const RankPlan& plan) : plan_(plan) {}
+  explicit StateExchange(const RankPlan& plan) : plan_(plan) {
+    if (plan.bucketed()) buckets_.emplace(plan);
+  }
 
   void PlanMemory(MemoryPlan* memory);
-  void Bind(const Arena& arena, StageModel* model, Communicator* comm, StateClient* client);
+  // `clock` is where the time of ZeRO 2's sums goes, which are taken inside of the passes.
+  void Bind(const Arena& arena, StageModel* model, Communicator* comm, StateClient* client, RankClock* clock);
 
-  // At the start of a step: the first stage's owner posts its receive of the head's part.
+  // At the start of a step: the first stage's owner posts its receive of the head's part; ZeRO 2's sums are zero.
   absl::Status BeginStep();
-  // Sums the stage's gradients over its data group, in rank order; then the first stage's owner holds embedding part +
-  // head part of the tied parameter.
+  // Sums the stage's gradients over its data group, in rank order (with ZeRO 2 they are already); then the first
+  // stage's owner holds embedding part + head part of the tied parameter.
   absl::Status Reduce();
   // Hands this rank's own ranges to the service.
   absl::Status Push(uint64_t step);
+  // What Push hands over: the gradients of what the rank answers for, and its weights.
+  std::vector<GradientRange> PushedGradients() const;
+  std::vector<WeightRange> PushedWeights() const;
   // Takes the weights of `version` as soon as it is committed, and shares them within the data and tensor groups.
   // Gradients may be written again when it returns.
   absl::Status Pull(uint64_t version, absl::Duration timeout);
+  // Instead of Pull where the ranks update: PushedWeights() are the new ones. Shares them with the last stage (the tied
+  // ones) and within the data and tensor groups.
+  absl::Status ShareUpdated();
 
  private:
+  absl::Status ReduceWholeStep();
+  // Owned weights are in place: shares them within the data and tensor groups.
+  absl::Status Gather();
+  absl::Status HandTiedWeights();
   // This rank owns a part of the tied parameter, and embedding and head are on different stages.
   bool ExchangesTied() const;
   absl::Status AddHeadPart(std::span<const float> head);
-  // What this rank owns of the tied gradient's memory.
+  // What this rank owns of the gradients' memory.
+  std::span<float> OwnUntied() const;
   std::span<float> OwnTied(TiedUse use) const;
 
   const RankPlan& plan_;
+  // With ZeRO 2.
+  std::optional<GradientBuckets> buckets_;
   RegionId head_region_;
   bool receives_head_ = false;
 

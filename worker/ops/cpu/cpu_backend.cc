@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/optimizer/square_sum.h"
 #include "worker/ops/cpu/attention.h"
 #include "worker/ops/cpu/cross_entropy.h"
 #include "worker/ops/cpu/embedding.h"
@@ -67,6 +68,24 @@ class CpuBackend : public Backend {
     std::byte* at = static_cast<std::byte*>(to);
     ParallelFor(threads_, bytes, kCopyUnitBytes, [&](int64_t begin, int64_t end) {
       std::memcpy(at + begin, source + begin, static_cast<size_t>(end - begin));
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status SquareSums(const OpContext&, std::span<const std::span<const float>> pieces, double* sums) override {
+    ParallelFor(threads_, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sums[i] = SumOfSquares(pieces[static_cast<size_t>(i)]);
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status AdamW(const OpContext&, const AdamWParams& params, std::span<const float> gradient,
+                     std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq) override {
+    ParallelFor(threads_, static_cast<int64_t>(weights.size()), kParallelElementsMin, [&](int64_t begin, int64_t end) {
+      const auto part = [&](auto span) {
+        return span.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+      };
+      AdamWUpdate(params, part(gradient), part(weights), part(exp_avg), part(exp_avg_sq));
     });
     return absl::OkStatus();
   }

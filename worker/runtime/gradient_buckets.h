@@ -1,0 +1,53 @@
+// ZeRO 2's gradients: of each micro-batch and each block the data group adds up the ranks' gradients in rank order, and
+// the owners add the sum to what they keep. So a rank holds the gradients of its own part, and of one block at a time.
+//
+// Sums are over micro-batches of sums over ranks (ZeRO 0 and 1: over ranks of sums over micro-batches), which is why
+// ZeRO 2 is a class of bits of its own. Depth and schedule don't show: a stage runs backward in micro-batch order, and
+// a bucket is a block on every stage.
+//
+// Thread-safety: none; the rank's thread. Everything given to Bind outlives it.
+#ifndef PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_
+#define PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_
+
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "worker/comm/communicator.h"
+#include "worker/model/memory_plan.h"
+#include "worker/model/stage_model.h"
+#include "worker/runtime/rank_plan.h"
+
+namespace penstock {
+
+class GradientBuckets {
+ public:
+  explicit GradientBuckets(const RankPlan& plan) : plan_(plan) {}
+
+  void PlanMemory(MemoryPlan* memory);
+  void Bind(const Arena& arena, Communicator* comm);
+
+  // At the start of a step.
+  void Zero();
+  // The model's sink: collective over the data group.
+  absl::Status Reduce(const GradientBucket& bucket);
+
+  // The sums of what this rank owns: OwnedRanges::untied and ::tied.
+  std::span<float> untied() const { return untied_; }
+  std::span<float> tied(TiedUse use) const { return use == TiedUse::kEmbedding ? embedding_ : head_; }
+
+ private:
+  const RankPlan& plan_;
+  RegionId untied_region_;
+  RegionId embedding_region_;
+  RegionId head_region_;
+
+  Communicator* comm_ = nullptr;
+  std::span<float> untied_;
+  std::span<float> embedding_;
+  std::span<float> head_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_

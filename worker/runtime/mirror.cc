@@ -1,0 +1,154 @@
+#include "worker/runtime/mirror.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/annotate.h"
+#include "core/base/status_macros.h"
+#include "worker/runtime/rank_error.h"
+
+namespace penstock {
+
+Mirror::~Mirror() {
+  Abort(absl::CancelledError("the rank ends"));
+  if (!thread_.joinable()) return;
+  // Whatever it waits for. After Drain it waits for nothing.
+  if (driver_ != nullptr) driver_->Abort(absl::CancelledError("the rank ends"));
+  client_->Cancel("the rank ends");
+  thread_.join();
+}
+
+void Mirror::PlanMemory(MemoryPlan* memory) {
+  for (int i = 0; i < options_.lag; ++i) {
+    regions_.push_back(
+        memory->AddFloats(MemoryClass::kCommunication, absl::StrCat("mirror ", i), TotalSize(options_.ranges)));
+  }
+}
+
+void Mirror::Start(const Arena& arena, StateClient* client, CommitDriver* driver) {
+  for (const RegionId region : regions_) slots_.push_back(arena.Floats(region));
+  client_ = client;
+  driver_ = driver;
+  thread_ = std::thread([this] { Main(); });
+}
+
+template <typename Condition>
+absl::Status Mirror::WaitLocked(std::unique_lock<std::mutex>& lock, Condition condition) {
+  const bool done = changed_.wait_for(lock, absl::ToChronoNanoseconds(options_.timeout),
+                                      [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !status_.ok() || condition(); });
+  PENSTOCK_RETURN_IF_ERROR(status_);
+  if (done) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat("the parameter service has been ", entries_.size(),
+                                                  " steps behind for ", absl::FormatDuration(options_.timeout)));
+}
+
+void Mirror::NoteLag(size_t steps) const {
+  if (options_.on_lag) options_.on_lag(static_cast<int>(steps));
+}
+
+absl::Status Mirror::Add(Step step, std::span<const GradientRange> gradients) {
+  const int slot = static_cast<int>(step.step % static_cast<uint64_t>(options_.lag));
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    PENSTOCK_RETURN_IF_ERROR(
+        WaitLocked(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return entries_.size() < slots_.size(); }));
+  }
+  // Steps come one after the other, so the slot's last step was the one that has left.
+  float* to = slots_[static_cast<size_t>(slot)].data();
+  for (const GradientRange& gradient : gradients) {
+    std::memcpy(to, gradient.data, static_cast<size_t>(gradient.range.size()) * sizeof(float));
+    to += gradient.range.size();
+  }
+  size_t behind = 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    PENSTOCK_RETURN_IF_ERROR(status_);
+    entries_.push_back({std::move(step), slot, {}});
+    behind = entries_.size();
+  }
+  changed_.notify_all();
+  NoteLag(behind);
+  return absl::OkStatus();
+}
+
+void Mirror::Report(v1::MemberReport report) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!status_.ok()) return;
+    if (!entries_.empty()) {
+      entries_.back().reports_after.push_back(std::move(report));
+      return;
+    }
+  }
+  options_.report(std::move(report));
+}
+
+absl::Status Mirror::Drain() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return WaitLocked(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return entries_.empty(); });
+}
+
+void Mirror::Abort(const absl::Status& reason) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  stop_ = true;
+  if (status_.ok()) status_ = reason;
+  changed_.notify_all();
+}
+
+absl::Status Mirror::Replay(const Entry& entry) {
+  const uint64_t step = entry.step.step;
+  std::vector<GradientRange> gradients;
+  const float* at = slots_[static_cast<size_t>(entry.slot)].data();
+  for (const ElementRange& range : options_.ranges) {
+    gradients.push_back({range, at});
+    at += range.size();
+  }
+  if (!gradients.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Push(step, gradients)));
+  if (driver_ != nullptr) {
+    PENSTOCK_CHECK(entry.step.decision.has_value());
+    return driver_->Commit(step, entry.step.decision->inputs(), entry.step.decision).status();
+  }
+  // The next push is refused before this step is committed.
+  return FromService(client_->AwaitVersion(step, options_.ranges, options_.timeout));
+}
+
+void Mirror::Main() {
+  while (true) {
+    const Entry* entry = nullptr;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stop_ || !entries_.empty(); });
+      if (stop_) return;
+      // It stays at the front, and where it is, until it is committed: only this thread takes entries out.
+      entry = &entries_.front();
+    }
+    const absl::Status replayed = Annotate(Replay(*entry), absl::StrCat("mirroring step ", entry->step.step));
+    if (!replayed.ok()) {
+      Abort(replayed);
+      return;
+    }
+    if (entry->step.decision.has_value()) {
+      v1::MemberReport report;
+      *report.mutable_step() = entry->step.record;
+      options_.report(std::move(report));
+    }
+    size_t behind = 0;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      // Outside of the lock, and before anybody can see that the step is done.
+      while (!entries_.front().reports_after.empty()) {
+        std::vector<v1::MemberReport> reports = std::exchange(entries_.front().reports_after, {});
+        lock.unlock();
+        for (v1::MemberReport& report : reports) options_.report(std::move(report));
+        lock.lock();
+      }
+      entries_.pop_front();
+      behind = entries_.size();
+    }
+    changed_.notify_all();
+    NoteLag(behind);
+  }
+}
+
+}  // namespace penstock

@@ -1,0 +1,107 @@
+// Sends the gradients that a rank has updated its own weights with to the parameter service, which replays the same
+// update, off the critical path: a thread, and a queue of at most `lag` steps. When the queue is full the rank waits,
+// so the service is never more than `lag` steps behind. The leader's thread drives the commits too.
+//
+//   Mirror mirror({.lag = 1, ...});
+//   mirror.PlanMemory(&memory);
+//   mirror.Start(arena, client, driver);
+//   mirror.Add({.step = k, .decision = ..., .record = ...}, gradients);      // copies; may wait
+//   mirror.Drain();                                                          // all steps are committed
+//
+// Thread-safety: Add, Report and Drain are the rank's thread's; Abort may come from any and ends every wait. The first
+// error stays and is what every later call answers with. Everything given to Start outlives it.
+#ifndef PENSTOCK_WORKER_RUNTIME_MIRROR_H_
+#define PENSTOCK_WORKER_RUNTIME_MIRROR_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/layout/range.h"
+#include "protos/penstock/v1/coordinator.pb.h"
+#include "protos/penstock/v1/step.pb.h"
+#include "worker/model/memory_plan.h"
+#include "worker/runtime/commit_driver.h"
+#include "worker/runtime/state_client.h"
+
+namespace penstock {
+
+class Mirror {
+ public:
+  struct Options {
+    int lag = 1;
+    // What the rank pushes; may be empty.
+    std::vector<ElementRange> ranges;
+    // The longest that the commit of a step may take.
+    absl::Duration timeout = absl::Minutes(10);
+    // Takes reports of what is committed, in order. Must not block.
+    std::function<void(v1::MemberReport)> report;
+    // Told the number of steps that the service is behind, whenever it changes. May be empty.
+    std::function<void(int steps)> on_lag;
+  };
+  struct Step {
+    uint64_t step = 0;
+    // The leader's: what the ranks have updated with, and the record to report when the service has committed it.
+    std::optional<v1::StepDecision> decision;
+    v1::StepRecord record;
+  };
+
+  explicit Mirror(Options options) : options_(std::move(options)) {}
+  // Ends the thread, and with it the client's and the driver's calls; what isn't sent yet isn't.
+  ~Mirror();
+
+  void PlanMemory(MemoryPlan* memory);
+  // `driver`: the leader's, else null.
+  void Start(const Arena& arena, StateClient* client, CommitDriver* driver);
+
+  // Copies `gradients`, which are Options::ranges, when there is room.
+  absl::Status Add(Step step, std::span<const GradientRange> gradients);
+  // Reports as soon as all steps added so far are committed.
+  void Report(v1::MemberReport report);
+  // Waits until they are, and their reports are out.
+  absl::Status Drain();
+  void Abort(const absl::Status& reason);
+
+ private:
+  struct Entry {
+    Step step;
+    int slot = 0;
+    std::vector<v1::MemberReport> reports_after;
+  };
+
+  void Main();
+  absl::Status Replay(const Entry& entry);
+  // Waits until `condition` holds, or the mirror has ended.
+  template <typename Condition>
+  absl::Status WaitLocked(std::unique_lock<std::mutex>& lock, Condition condition);
+  void NoteLag(size_t steps) const;
+
+  // Constant after Start.
+  const Options options_;
+  std::vector<RegionId> regions_;
+  std::vector<std::span<float>> slots_;
+  StateClient* client_ = nullptr;
+  CommitDriver* driver_ = nullptr;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // Oldest first; the front one is being replayed, and leaves when it is committed.
+  std::deque<Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::thread thread_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_RUNTIME_MIRROR_H_

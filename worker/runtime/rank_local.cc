@@ -1,0 +1,106 @@
+// RankRunner's steps where the ranks update the weights themselves (zero.placement local).
+#include <utility>
+
+#include "core/base/annotate.h"
+#include "core/base/status_macros.h"
+#include "core/commit/decision.h"
+#include "core/plan/job_facts.h"
+#include "worker/runtime/rank_error.h"
+#include "worker/runtime/rank_session.h"
+
+namespace penstock {
+
+absl::Status RankRunner::PlanLocal(Session& session) {
+  const RankPlan& plan = *session.plan;
+  PENSTOCK_ASSIGN_OR_RETURN(session.norm, GradientNorm::Create(plan));
+  session.norm->PlanMemory(&session.memory);
+  session.optimizer.emplace(plan);
+  session.optimizer->PlanMemory(&session.memory);
+  if (IsPublished(plan.spec())) return absl::OkStatus();
+  Mirror::Options options;
+  options.lag = static_cast<int>(plan.spec().parallel().zero().mirror_lag());
+  options.ranges = plan.updated();
+  options.timeout = kVersionTimeout;
+  options.report = [this](v1::MemberReport report) { Report(std::move(report)); };
+  options.on_lag = [metrics = options_.metrics](int steps) {
+    if (metrics != nullptr) metrics->SetMirrorLag(steps);
+  };
+  session.mirror.emplace(std::move(options));
+  session.mirror->PlanMemory(&session.memory);
+  return absl::OkStatus();
+}
+
+void RankRunner::BindLocal(Session& session) {
+  session.norm->Bind(*session.arena, session.comm.get(), session.backend.get());
+  session.optimizer->Bind(*session.arena, session.backend.get());
+  if (session.mirror.has_value()) {
+    session.mirror->Start(*session.arena, session.client.get(),
+                          session.driver.has_value() ? &*session.driver : nullptr);
+  }
+}
+
+absl::Status RankRunner::UpdateLocally(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision) {
+  RankClock::Scope updating(session.clock, Activity::kUpdate);
+  std::optional<v1::StepInputs> inputs;
+  if (session.plan->leader()) {
+    progress_.SetActivity("gathering losses");
+    PENSTOCK_ASSIGN_OR_RETURN(inputs, session.losses->Gather(session.executor->losses()));
+  }
+  progress_.SetActivity("agreeing on the gradient's norm");
+  const std::vector<GradientRange> gradients = session.exchange->PushedGradients();
+  PENSTOCK_ASSIGN_OR_RETURN(*decision, session.norm->Decide(step, gradients, inputs));
+  progress_.SetActivity("updating the weights");
+  PENSTOCK_RETURN_IF_ERROR(session.optimizer->Update(**decision, gradients, session.exchange->PushedWeights()));
+  progress_.SetActivity("sharing the new weights");
+  PENSTOCK_RETURN_IF_ERROR(session.exchange->ShareUpdated());
+  return session.losses->Finish();
+}
+
+// Hands a step that is done here to the parameter service. A step counts, and is in the history, when the service has
+// committed it; of a published job it counts for the user at once, and recovery takes it back.
+absl::Status RankRunner::KeepStep(Session& session, const v1::StepDecision& decision, double seconds) {
+  RankClock::Scope keeping(session.clock, Activity::kMirror);
+  const bool leader = session.plan->leader();
+  v1::StepRecord record;
+  if (leader) {
+    record = MakeRecord(decision, options_.assignment.epoch());
+    record.set_step_seconds(seconds);
+  }
+  if (session.mirror.has_value()) {
+    progress_.Set(decision.step(), kMirrorActivity);
+    Mirror::Step step{.step = decision.step(), .decision = std::nullopt, .record = record};
+    if (leader) step.decision = decision;
+    return session.mirror->Add(std::move(step), session.exchange->PushedGradients());
+  }
+  if (IsDigestStep(session.plan->spec(), decision.step())) {
+    progress_.Set(decision.step(), "publishing the state");
+    PENSTOCK_RETURN_IF_ERROR(
+        Annotate(Publish(session, decision), absl::StrCat("publishing version ", decision.step())));
+  } else if (leader) {
+    if (session.unpublished.size() == kUnpublishedRecordsMax) session.unpublished.erase(session.unpublished.begin());
+    session.unpublished.push_back(record);
+  }
+  if (leader) {
+    v1::MemberReport report;
+    *report.mutable_step() = std::move(record);
+    Report(std::move(report));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RankRunner::Publish(Session& session, const v1::StepDecision& decision) {
+  const std::vector<ElementRange>& ranges = session.plan->updated();
+  if (!ranges.empty()) {
+    PENSTOCK_RETURN_IF_ERROR(FromService(
+        session.client->Push(decision.step(), session.optimizer->State(session.exchange->PushedWeights()))));
+  }
+  if (session.plan->leader()) {
+    PENSTOCK_RETURN_IF_ERROR(
+        session.driver->Commit(decision.step(), decision.inputs(), decision, std::exchange(session.unpublished, {}))
+            .status());
+  }
+  // The next version's chunks are refused before this one is committed.
+  return FromService(session.client->AwaitVersion(decision.step(), ranges, kVersionTimeout));
+}
+
+}  // namespace penstock
