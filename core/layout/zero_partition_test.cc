@@ -157,7 +157,7 @@ TEST(ZeroPartitionTest, RefusesWhatIsNotThere) {
   EXPECT_FALSE(ParametersOfStage(table, {-1, 1}).ok());
   EXPECT_FALSE(ParametersOfStage(table, {0, blocks + 1}).ok());
   const StageParameters stage = *ParametersOfStage(table, {0, blocks});
-  EXPECT_FALSE(OwnedBy(stage, 2, 2, 0).ok());
+  EXPECT_FALSE(OwnedBy(stage, 3, 2, 0).ok());
   EXPECT_FALSE(OwnedBy(stage, 1, 2, 2).ok());
   EXPECT_FALSE(OwnedBy(stage, 1, 0, 0).ok());
 }

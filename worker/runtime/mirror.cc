@@ -43,8 +43,8 @@ absl::Status Mirror::WaitLocked(std::unique_lock<std::mutex>& lock, Condition co
                                                   " steps behind for ", absl::FormatDuration(options_.timeout)));
 }
 
-void Mirror::NoteLag(size_t steps) const {
-  if (options_.on_lag) options_.on_lag(static_cast<int>(steps));
+void Mirror::NoteLagLocked() const {
+  if (options_.on_lag) options_.on_lag(static_cast<int>(entries_.size()));
 }
 
 absl::Status Mirror::Add(Step step, std::span<const GradientRange> gradients) {
@@ -60,15 +60,13 @@ absl::Status Mirror::Add(Step step, std::span<const GradientRange> gradients) {
     std::memcpy(to, gradient.data, static_cast<size_t>(gradient.range.size()) * sizeof(float));
     to += gradient.range.size();
   }
-  size_t behind = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     PENSTOCK_RETURN_IF_ERROR(status_);
     entries_.push_back({std::move(step), slot, {}});
-    behind = entries_.size();
+    NoteLagLocked();
   }
   changed_.notify_all();
-  NoteLag(behind);
   return absl::OkStatus();
 }
 
@@ -133,7 +131,6 @@ void Mirror::Main() {
       *report.mutable_step() = entry->step.record;
       options_.report(std::move(report));
     }
-    size_t behind = 0;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       // Outside of the lock, and before anybody can see that the step is done.
@@ -144,10 +141,9 @@ void Mirror::Main() {
         lock.lock();
       }
       entries_.pop_front();
-      behind = entries_.size();
+      NoteLagLocked();
     }
     changed_.notify_all();
-    NoteLag(behind);
   }
 }
 

@@ -45,7 +45,7 @@ class Mirror {
     absl::Duration timeout = absl::Minutes(10);
     // Takes reports of what is committed, in order. Must not block.
     std::function<void(v1::MemberReport)> report;
-    // Told the number of steps that the service is behind, whenever it changes. May be empty.
+    // Told the number of steps that the service is behind, whenever it changes. May be empty; must not block.
     std::function<void(int steps)> on_lag;
   };
   struct Step {
@@ -83,7 +83,7 @@ class Mirror {
   // Waits until `condition` holds, or the mirror has ended.
   template <typename Condition>
   absl::Status WaitLocked(std::unique_lock<std::mutex>& lock, Condition condition);
-  void NoteLag(size_t steps) const;
+  void NoteLagLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Constant after Start.
   const Options options_;

@@ -114,6 +114,20 @@ void ExpectTheServicesBits(int data) {
 TEST(RankLocalTest, UpdatesWithTheServicesBitsOnOneDataRank) { ExpectTheServicesBits(1); }
 TEST(RankLocalTest, UpdatesWithTheServicesBitsOnTwoDataRanks) { ExpectTheServicesBits(2); }
 
+TEST(RankLocalTest, UpdatesWithTheServicesBitsOnTwoTensorRanks) {
+  for (const int zero : {1, 2}) {
+    TinyJob job{.data = 2, .zero = zero, .steps = 3};
+    job.tensor = 2;
+    const Outcome service = Train({.job = job, .placement = v1::ZeroSpec::PLACEMENT_SERVICE});
+    for (const int pipeline : {1, 2}) {
+      SCOPED_TRACE(absl::StrCat("zero ", zero, ", pipeline ", pipeline));
+      job.pipeline = pipeline;
+      ExpectSameBits(service, Train({.job = job}));
+      ExpectSameBits(service, Train({.job = job, .mirror = v1::ZeroSpec::MIRROR_OFF}));
+    }
+  }
+}
+
 TEST(RankLocalTest, Zero2HasTheSameBitsAtEveryDepthScheduleAndPlacement) {
   for (const int data : {1, 2}) {
     const TinyJob job{.data = data, .zero = 2, .steps = 4, .validate_every = 2};
