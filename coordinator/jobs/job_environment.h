@@ -12,6 +12,7 @@
 #include "coordinator/jobs/shard_calls.h"
 #include "coordinator/jobs/store_writer.h"
 #include "coordinator/jobs/work_pool.h"
+#include "coordinator/planning/planner.h"
 #include "coordinator/store/store.h"
 #include "core/commit/gang.h"
 #include "protos/penstock/v1/coordinator.pb.h"
@@ -26,6 +27,8 @@ class Cluster {
   virtual ~Cluster() = default;
   // Where the shard was last heard of; nullopt for one that this coordinator has never heard of.
   virtual std::optional<ShardAddress> FindShard(const std::string& id) const = 0;
+  // What it said of itself then.
+  virtual std::optional<v1::MemberInfo> FindShardInfo(const std::string& id) const = 0;
   // Ids of the living ones, in order.
   virtual std::vector<std::string> LivingShards() const = 0;
   // nullopt when it isn't alive.
@@ -60,6 +63,8 @@ struct JobEnvironment {
   ShardCalls* shards = nullptr;
   Blobs* blobs = nullptr;
   Cluster* cluster = nullptr;
+  // None: nothing is predicted.
+  Planner* planner = nullptr;
 };
 
 // Deadlines of one attempt. A shard that fills or writes gigabytes takes its time; it is asked again after that.

@@ -186,6 +186,9 @@ void JobRunner::OnStep(uint64_t epoch, v1::StepRecord record) {
   if (!known) {
     ledger_.Add(record);
     progress_.Add(record);
+    if (const std::optional<MeasuredStep> measured = plan_.Add(record)) {
+      environment_->planner->Learn(job_.spec, *plan_.prediction(), *measured);
+    }
     environment_->cluster->ShowStep(job_.id, record);
   }
   if (record.step() >= loss_step_) {

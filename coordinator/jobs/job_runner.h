@@ -22,6 +22,7 @@
 #include "coordinator/jobs/job_environment.h"
 #include "coordinator/jobs/ledger.h"
 #include "coordinator/jobs/open_task.h"
+#include "coordinator/jobs/plan_tracker.h"
 #include "coordinator/jobs/progress.h"
 #include "coordinator/store/store.h"
 #include "core/commit/epoch_change.h"
@@ -114,6 +115,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void AddEvent(const std::string& message);
   void WatchForStall();
   bool MayStall() const;
+  void PredictSteps(const std::vector<WorkerRef>& workers);
 
   // Constant after construction.
   const JobEnvironment* const environment_;
@@ -141,6 +143,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   // What is shown.
   Ledger ledger_;
   Progress progress_;
+  PlanTracker plan_;
   std::optional<double> loss_;
   uint64_t loss_step_ = 0;
   std::optional<double> validation_loss_;

@@ -77,6 +77,7 @@ void JobRunner::Execute(const StepDown& action) {
 
 void JobRunner::Execute(const AssignRanks& action) {
   environment_->cluster->BeginEpoch(job_.id, action.epoch);
+  PredictSteps(action.workers);
   v1::MemberCommand command;
   v1::Assignment& assignment = *command.mutable_assign();
   assignment.set_job_id(job_.id);

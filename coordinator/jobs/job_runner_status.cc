@@ -46,6 +46,7 @@ v1::JobStatus JobRunner::Status() const {
   if (ended_at_.has_value()) SetTimestamp(*ended_at_, status.mutable_ended_at());
   *status.mutable_spec() = job_.spec;
   status.set_last_checkpoint(last_checkpoint_);
+  status.set_predicted_step_seconds(plan_.predicted_seconds());
   return status;
 }
 
@@ -68,6 +69,20 @@ void JobRunner::SaveShown() {
   v1::JobStatus shown = Status();
   shown.clear_spec();
   environment_->writer->Write([id = job_.id, shown](Store& store) { return store.WriteShown(id, shown); });
+}
+
+// What the plan says of the epoch that begins on these workers.
+void JobRunner::PredictSteps(const std::vector<WorkerRef>& workers) {
+  if (environment_->planner == nullptr) return;
+  std::vector<v1::MemberInfo> infos;
+  for (const WorkerRef& worker : workers) {
+    if (auto info = environment_->cluster->FindWorker(worker)) infos.push_back(*std::move(info));
+  }
+  std::vector<v1::MemberInfo> shards;
+  for (const std::string& id : job_.shards) {
+    if (auto info = environment_->cluster->FindShardInfo(id)) shards.push_back(*std::move(info));
+  }
+  plan_.Begin(environment_->planner->PredictJob(job_.spec, infos, shards));
 }
 
 void JobRunner::AddEvent(const std::string& message) {

@@ -85,6 +85,7 @@ class Scheduler final : public Cluster, public MembershipListener {
 
   // --- Cluster. ---
   std::optional<ShardAddress> FindShard(const std::string& id) const override;
+  std::optional<v1::MemberInfo> FindShardInfo(const std::string& id) const override;
   std::vector<std::string> LivingShards() const override;
   std::optional<v1::MemberInfo> FindWorker(const WorkerRef& worker) const override;
   v1::Cursor CursorOf(const WorkerRef& worker) const override;
@@ -138,6 +139,7 @@ class Scheduler final : public Cluster, public MembershipListener {
   // scheduler_queue.cc
   void Schedule();
   std::vector<WorkerRef> IdleWorkers() const;
+  std::vector<WorkerRef> ChooseWorkers(const JobRunner& runner, const std::vector<WorkerRef>& idle) const;
   int RegisteredWorkers() const;
   std::string BusyDetail(const JobRunner& waiting) const;
   bool OlderOfSameName(const JobRunner& runner) const;

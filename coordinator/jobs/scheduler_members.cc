@@ -178,6 +178,12 @@ std::optional<ShardAddress> Scheduler::FindShard(const std::string& id) const {
   return ShardAddress{id, member->info.address()};
 }
 
+std::optional<v1::MemberInfo> Scheduler::FindShardInfo(const std::string& id) const {
+  const LeaseTable::Member* const member = leases_.Find(id);
+  if (member == nullptr || member->info.role() != v1::MEMBER_ROLE_SHARD) return std::nullopt;
+  return member->info;
+}
+
 std::vector<std::string> Scheduler::LivingShards() const {
   std::vector<std::string> shards;
   for (const auto& [id, member] : leases_.members()) {

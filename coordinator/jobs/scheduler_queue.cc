@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/jobs/scheduler.h"
+#include "core/plan/cluster.h"
 
 namespace penstock {
 
@@ -87,6 +88,25 @@ bool Scheduler::YieldFor(size_t index, size_t wanted, size_t idle) {
   return true;
 }
 
+// As many idle workers as the job wants, for its free ranks in order. A whole gang is placed host by host; what
+// replaces lost workers is taken as it comes.
+std::vector<WorkerRef> Scheduler::ChooseWorkers(const JobRunner& runner, const std::vector<WorkerRef>& idle) const {
+  const size_t wanted = static_cast<size_t>(runner.machine().WorkersWanted());
+  if (wanted != static_cast<size_t>(runner.mesh().size())) {
+    return {idle.begin(), idle.begin() + static_cast<ptrdiff_t>(wanted)};
+  }
+  std::map<std::string, int> hosts;
+  std::vector<int> host_of;
+  for (const WorkerRef& worker : idle) {
+    const std::optional<v1::MemberInfo> info = FindWorker(worker);
+    const std::string host = info.has_value() && !info->host().id().empty() ? info->host().id() : worker.id;
+    host_of.push_back(hosts.emplace(host, static_cast<int>(hosts.size())).first->second);
+  }
+  std::vector<WorkerRef> chosen;
+  for (const int index : PlaceRanks(host_of, runner.mesh())) chosen.push_back(idle[static_cast<size_t>(index)]);
+  return chosen;
+}
+
 void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::string* ahead) {
   const std::shared_ptr<JobRunner> runner = runners_[index];
   const size_t wanted = static_cast<size_t>(runner->machine().WorkersWanted());
@@ -108,8 +128,10 @@ void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::
       ScheduleSoon();
       return;
     }
-    const std::vector<WorkerRef> offered(idle->begin(), idle->begin() + static_cast<ptrdiff_t>(wanted));
-    idle->erase(idle->begin(), idle->begin() + static_cast<ptrdiff_t>(wanted));
+    const std::vector<WorkerRef> offered = ChooseWorkers(*runner, *idle);
+    std::erase_if(*idle, [&](const WorkerRef& worker) {
+      return std::find(offered.begin(), offered.end(), worker) != offered.end();
+    });
     runner->OnWorkersOffered(offered);
     return;
   }

@@ -11,6 +11,7 @@
 #include "coordinator/jobs/store_writer.h"
 #include "coordinator/jobs/work_pool.h"
 #include "coordinator/membership/service.h"
+#include "coordinator/planning/planner.h"
 #include "coordinator/server/coordinator_metrics.h"
 #include "coordinator/server/coordinator_service.h"
 #include "coordinator/server/job_intake.h"
@@ -115,6 +116,7 @@ struct Coordinator::Impl {
   std::unique_ptr<StoreWriter> writer;
   std::unique_ptr<WorkPool> pool;
   JobIntake intake;
+  Planner planner;
   Relay relay;
   MembershipService membership;
   std::unique_ptr<Scheduler> scheduler;
@@ -148,6 +150,7 @@ absl::Status Coordinator::Impl::Start(const Options& options) {
   environment.writer = writer.get();
   environment.shards = shards;
   environment.blobs = blobs;
+  environment.planner = &planner;
   Scheduler::Options scheduling;
   scheduling.lease = options.lease;
   scheduling.return_grace = options.return_grace;
@@ -161,7 +164,7 @@ absl::Status Coordinator::Impl::Start(const Options& options) {
   PENSTOCK_RETURN_IF_ERROR(recovered.get_future().get());
 
   service = std::make_unique<CoordinatorService>(
-      CoordinatorService::Parts{scheduler.get(), &board, store, writer.get(), &intake, &watches, clock});
+      CoordinatorService::Parts{scheduler.get(), &board, store, writer.get(), &intake, &watches, &planner, clock});
   RpcServer::Options serving;
   serving.address = options.address;
   serving.services = {service.get(), &membership, &rendezvous_service};

@@ -28,6 +28,12 @@ CoordinatorMetrics::CoordinatorMetrics(Metrics* metrics)
       tokens_(metrics->AddCounter("penstock_job_tokens_total", "Tokens trained on, as reported.", {"job"})),
       recoveries_(metrics->AddCounter("penstock_job_recoveries_total", "Recoveries begun.", {"job"})),
       step_seconds_(metrics->AddHistogram("penstock_job_step_seconds", "Time of a step.", {"job"}, LatencyBuckets())),
+      predicted_step_seconds_(metrics->AddGauge("penstock_plan_predicted_step_seconds",
+                                                "What the plan says of a step; 0 where nothing is known.", {"job"})),
+      measured_step_seconds_(
+          metrics->AddGauge("penstock_plan_measured_step_seconds", "Mean of the last steps.", {"job"})),
+      plan_ratio_(metrics->AddGauge("penstock_plan_ratio",
+                                    "Measured over predicted step time; 0 where nothing is known.", {"job"})),
       members_(metrics->AddGauge("penstock_members", "Workers and shards by state.", {"role", "state"})) {
   std::lock_guard lock(mutex_);
   CountStates();
@@ -61,6 +67,10 @@ void CoordinatorMetrics::UpdateJob(const v1::JobStatus& status) {
   if (status.has_loss()) loss_.With({status.name()}).Set(status.loss());
   if (status.has_validation_loss()) validation_loss_.With({status.name()}).Set(status.validation_loss());
   tokens_per_second_.With({status.name()}).Set(ended ? 0 : status.tokens_per_second());
+  predicted_step_seconds_.With({status.name()}).Set(status.predicted_step_seconds());
+  measured_step_seconds_.With({status.name()}).Set(status.step_seconds());
+  plan_ratio_.With({status.name()})
+      .Set(status.predicted_step_seconds() > 0 ? status.step_seconds() / status.predicted_step_seconds() : 0);
   samples_repeated_.With({status.name()}).Set(static_cast<double>(status.samples_repeated()));
   samples_skipped_.With({status.name()}).Set(static_cast<double>(status.samples_skipped()));
   Counter& recoveries = recoveries_.With({status.name()});
@@ -82,8 +92,9 @@ void CoordinatorMetrics::AddStep(const v1::JobStatus& status, const v1::StepReco
 }
 
 void CoordinatorMetrics::RemoveSeries(const std::string& name) {
-  for (GaugeFamily* family : {&step_, &steps_, &loss_, &validation_loss_, &tokens_per_second_, &last_step_time_,
-                              &samples_repeated_, &samples_skipped_}) {
+  for (GaugeFamily* family :
+       {&step_, &steps_, &loss_, &validation_loss_, &tokens_per_second_, &last_step_time_, &samples_repeated_,
+        &samples_skipped_, &predicted_step_seconds_, &measured_step_seconds_, &plan_ratio_}) {
     family->Remove({name});
   }
   tokens_.Remove({name});

@@ -50,6 +50,9 @@ class CoordinatorMetrics {
   CounterFamily& tokens_;
   CounterFamily& recoveries_;
   HistogramFamily& step_seconds_;
+  GaugeFamily& predicted_step_seconds_;
+  GaugeFamily& measured_step_seconds_;
+  GaugeFamily& plan_ratio_;
   GaugeFamily& members_;
 
   std::mutex mutex_;

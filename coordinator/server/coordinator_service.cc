@@ -87,10 +87,30 @@ grpc::Status CoordinatorService::SubmitJob(grpc::ServerContext* context, const v
   job.spec = request->spec();
   const std::vector<v1::JobViolation> violations = parts_.intake->Prepare(&job.spec);
   if (!violations.empty()) return Refuse(violations);
+  const auto members = Members(context, v1::MEMBER_ROLE_UNSPECIFIED);
+  if (!members.ok()) return ToGrpcStatus(members.status());
+  const absl::StatusOr<std::string> planned = parts_.planner->Resolve(*members, &job.spec);
+  if (!planned.ok()) return ToGrpcStatus(planned.status());
   job.submitted_at = parts_.clock->Now();
   const auto status = Ask(context, [&](Done done) { parts_.scheduler->Submit(job, std::move(done)); });
   if (!status.ok()) return ToGrpcStatus(status.status());
+  if (!planned->empty()) parts_.writer->AddEvent({parts_.clock->Now(), job.id, 0, *planned});
   *response->mutable_job() = *status;
+  return grpc::Status::OK;
+}
+
+grpc::Status CoordinatorService::Plan(grpc::ServerContext* context, const v1::PlanRequest* request,
+                                      v1::PlanResponse* response) {
+  v1::PlanRequest prepared = *request;
+  const std::vector<v1::JobViolation> violations = parts_.intake->Prepare(prepared.mutable_spec());
+  if (!violations.empty()) return Refuse(violations);
+  const auto members = Members(context, v1::MEMBER_ROLE_UNSPECIFIED);
+  if (!members.ok()) return ToGrpcStatus(members.status());
+  absl::StatusOr<FoundPlan> found = parts_.planner->Plan(prepared, *members);
+  if (!found.ok()) return ToGrpcStatus(found.status());
+  *response->mutable_plan() = std::move(found->plan);
+  for (v1::MeshPlan& plan : found->alternatives) *response->add_alternatives() = std::move(plan);
+  *response->mutable_spec() = std::move(found->spec);
   return grpc::Status::OK;
 }
 
@@ -164,14 +184,21 @@ grpc::Status CoordinatorService::CancelJob(grpc::ServerContext* context, const v
   return ToGrpcStatus(status.status());
 }
 
-grpc::Status CoordinatorService::ListMembers(grpc::ServerContext* context, const v1::ListMembersRequest* request,
-                                             v1::ListMembersResponse* response) {
+absl::StatusOr<std::vector<v1::MemberStatus>> CoordinatorService::Members(grpc::ServerContext* context,
+                                                                          v1::MemberRole role) {
   const auto promise = std::make_shared<std::promise<std::vector<v1::MemberStatus>>>();
   auto answer = promise->get_future();
   parts_.scheduler->ListMembers(
-      request->role(), [promise](std::vector<v1::MemberStatus> members) { promise->set_value(std::move(members)); });
-  if (const absl::Status status = WaitFor(answer, *context); !status.ok()) return ToGrpcStatus(status);
-  for (v1::MemberStatus& member : answer.get()) *response->add_members() = std::move(member);
+      role, [promise](std::vector<v1::MemberStatus> members) { promise->set_value(std::move(members)); });
+  PENSTOCK_RETURN_IF_ERROR(WaitFor(answer, *context));
+  return answer.get();
+}
+
+grpc::Status CoordinatorService::ListMembers(grpc::ServerContext* context, const v1::ListMembersRequest* request,
+                                             v1::ListMembersResponse* response) {
+  absl::StatusOr<std::vector<v1::MemberStatus>> members = Members(context, request->role());
+  if (!members.ok()) return ToGrpcStatus(members.status());
+  for (v1::MemberStatus& member : *members) *response->add_members() = std::move(member);
   return grpc::Status::OK;
 }
 

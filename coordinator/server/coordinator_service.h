@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/jobs/scheduler.h"
 #include "coordinator/jobs/store_writer.h"
+#include "coordinator/planning/planner.h"
 #include "coordinator/server/job_intake.h"
 #include "coordinator/server/status_board.h"
 #include "coordinator/server/watch_stream.h"
@@ -35,6 +36,7 @@ class CoordinatorService final : public v1::Coordinator::WithCallbackMethod_Watc
     StoreWriter* writer = nullptr;
     const JobIntake* intake = nullptr;
     WatchStreams* watches = nullptr;
+    const Planner* planner = nullptr;
     const Clock* clock = nullptr;
   };
   explicit CoordinatorService(Parts parts) : parts_(parts) {}
@@ -54,11 +56,13 @@ class CoordinatorService final : public v1::Coordinator::WithCallbackMethod_Watc
                          v1::JobStatus* response) override;
   grpc::Status ListMembers(grpc::ServerContext* context, const v1::ListMembersRequest* request,
                            v1::ListMembersResponse* response) override;
+  grpc::Status Plan(grpc::ServerContext* context, const v1::PlanRequest* request, v1::PlanResponse* response) override;
 
  private:
   using Done = Scheduler::Done;
   // Calls `ask` with a callback and waits for it: DEADLINE_EXCEEDED when the call's time is over.
   absl::StatusOr<v1::JobStatus> Ask(grpc::ServerContext* context, const std::function<void(Done)>& ask);
+  absl::StatusOr<std::vector<v1::MemberStatus>> Members(grpc::ServerContext* context, v1::MemberRole role);
 
   const Parts parts_;
 };

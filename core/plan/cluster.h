@@ -22,7 +22,7 @@ struct ClusterHost {
 
 struct ClusterWorker {
   std::string id;
-  // Index into Cluster::hosts.
+  // Index into ClusterProfile::hosts.
   int host = 0;
   int threads = 1;
   // Without layers: DefaultRates().
@@ -37,7 +37,7 @@ struct CostCorrection {
   double exchange = 1;
 };
 
-struct Cluster {
+struct ClusterProfile {
   std::vector<ClusterHost> hosts;
   // In the order in which they are offered to jobs.
   std::vector<ClusterWorker> workers;

@@ -130,7 +130,7 @@ double TensorSums(const ParameterTable& table, const BlockRange& blocks) {
 
 class StepCoster {
  public:
-  StepCoster(const v1::JobSpec& spec, const ParameterTable& table, const Mesh& mesh, const Cluster& cluster,
+  StepCoster(const v1::JobSpec& spec, const ParameterTable& table, const Mesh& mesh, const ClusterProfile& cluster,
              const std::vector<int>& placed)
       : spec_(spec), table_(table), mesh_(mesh), cluster_(cluster), placed_(placed) {
     work_.samples = spec.training().micro_batch_size();
@@ -285,7 +285,7 @@ class StepCoster {
   const v1::JobSpec& spec_;
   const ParameterTable& table_;
   const Mesh& mesh_;
-  const Cluster& cluster_;
+  const ClusterProfile& cluster_;
   const std::vector<int>& placed_;
   PassWork work_;
 };
@@ -320,7 +320,7 @@ double RateAt(const v1::WorkerRates& rates, double hidden, double (LayerRate::*r
 }
 
 StepCosts CostsOfStep(const v1::JobSpec& spec, const ParameterTable& table, const std::vector<BlockRange>& stages,
-                      const Mesh& mesh, const Cluster& cluster, const std::vector<int>& placed) {
+                      const Mesh& mesh, const ClusterProfile& cluster, const std::vector<int>& placed) {
   return StepCoster(spec, table, mesh, cluster, placed).Run(stages);
 }
 

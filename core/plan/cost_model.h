@@ -29,7 +29,7 @@ struct StepCosts {
 
 // `spec` is sound and its mesh is `mesh`; `placed` is PlaceRanks(mesh), indices into cluster.workers.
 StepCosts CostsOfStep(const v1::JobSpec& spec, const ParameterTable& table, const std::vector<BlockRange>& stages,
-                      const Mesh& mesh, const Cluster& cluster, const std::vector<int>& placed);
+                      const Mesh& mesh, const ClusterProfile& cluster, const std::vector<int>& placed);
 
 // Elements of the parameters of `blocks` that one of `tensor` ranks holds; the tied parameter counts where it is used.
 double ElementsOfRank(const ParameterTable& table, const BlockRange& blocks, int tensor);

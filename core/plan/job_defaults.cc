@@ -51,13 +51,16 @@ void FillOptimizerDefaults(v1::OptimizerSpec* optimizer) {
 }
 
 void FillParallelDefaults(v1::ParallelSpec* parallel) {
-  // One worker: more are taken only when asked for.
-  if (!parallel->has_data()) parallel->set_data(1);
-  if (!parallel->has_tensor()) parallel->set_tensor(1);
-  if (!parallel->has_pipeline()) parallel->set_pipeline(1);
-  // As fast as gpipe, with fewer activations in memory.
-  if (parallel->schedule() == v1::ParallelSpec::SCHEDULE_UNSPECIFIED) {
-    parallel->set_schedule(v1::ParallelSpec::SCHEDULE_1F1B);
+  // What a plan chooses stays open until it has.
+  if (parallel->plan() != v1::ParallelSpec::PLAN_AUTO) {
+    // One worker: more are taken only when asked for.
+    if (!parallel->has_data()) parallel->set_data(1);
+    if (!parallel->has_tensor()) parallel->set_tensor(1);
+    if (!parallel->has_pipeline()) parallel->set_pipeline(1);
+    // As fast as gpipe, with fewer activations in memory.
+    if (parallel->schedule() == v1::ParallelSpec::SCHEDULE_UNSPECIFIED) {
+      parallel->set_schedule(v1::ParallelSpec::SCHEDULE_1F1B);
+    }
   }
   // Spreads the exchange with the parameter service over the data ranks, at no cost.
   if (!parallel->zero().has_stage()) parallel->mutable_zero()->set_stage(1);

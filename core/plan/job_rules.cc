@@ -31,6 +31,13 @@ void CheckPath(absl::string_view field, const std::string& path, Violations* vio
 
 }  // namespace
 
+v1::JobSpec WithSimplestPlan(v1::JobSpec spec) {
+  spec.mutable_parallel()->clear_plan();
+  if (spec.training().micro_batch_size() == 0) spec.mutable_training()->set_micro_batch_size(1);
+  FillDefaults(&spec);
+  return spec;
+}
+
 bool IsValidJobName(absl::string_view name) {
   if (name.empty() || name.size() > kJobNameBytesMax || !absl::ascii_isalnum(static_cast<unsigned char>(name[0]))) {
     return false;
@@ -80,6 +87,7 @@ void CheckCheckpoint(const v1::CheckpointSpec& checkpoint, Violations* violation
 }
 
 std::vector<v1::JobViolation> CheckJob(const v1::JobSpec& spec) {
+  if (spec.parallel().plan() == v1::ParallelSpec::PLAN_AUTO) return CheckJob(WithSimplestPlan(spec));
   Violations violations;
   CheckName(spec.name(), &violations);
   CheckModel(spec.model(), &violations);

@@ -42,7 +42,7 @@ std::string PipelineReason(const Prediction& prediction, int pipeline) {
 }
 
 // Threads beyond the cores of the most crowded host.
-std::string CrowdReason(const Prediction& prediction, const Cluster& cluster) {
+std::string CrowdReason(const Prediction& prediction, const ClusterProfile& cluster) {
   std::map<int, double> asked;
   for (const StageCosts& stage : prediction.costs.simulation.stages) {
     for (const HostLoad& load : stage.loads) asked[load.host] += load.cores;
@@ -56,7 +56,7 @@ std::string CrowdReason(const Prediction& prediction, const Cluster& cluster) {
 
 }  // namespace
 
-std::string ReasonOf(const Prediction& prediction, const Cluster& cluster) {
+std::string ReasonOf(const Prediction& prediction, const ClusterProfile& cluster) {
   const v1::MeshDegrees& mesh = prediction.plan.mesh();
   std::vector<std::string> reasons;
   if (mesh.data() > 1) reasons.push_back(DataReason(prediction, static_cast<int>(mesh.data())));

@@ -10,7 +10,7 @@
 namespace penstock {
 
 // One sentence for each axis that is used: what it costs, and when it pays off.
-std::string ReasonOf(const Prediction& prediction, const Cluster& cluster);
+std::string ReasonOf(const Prediction& prediction, const ClusterProfile& cluster);
 
 }  // namespace penstock
 

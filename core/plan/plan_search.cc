@@ -47,7 +47,7 @@ std::vector<uint32_t> DivisorsUpTo(uint32_t value, uint64_t limit) {
   return divisors;
 }
 
-std::vector<int> HostsOf(const Cluster& cluster) {
+std::vector<int> HostsOf(const ClusterProfile& cluster) {
   std::vector<int> hosts;
   for (const ClusterWorker& worker : cluster.workers) hosts.push_back(worker.host);
   return hosts;
@@ -56,7 +56,8 @@ std::vector<int> HostsOf(const Cluster& cluster) {
 class Search {
  public:
   // `spec` has parallel.plan AUTO: degrees, schedule and micro-batch size that it lacks are open.
-  Search(const v1::JobSpec& spec, const Cluster& cluster) : spec_(spec), cluster_(cluster), hosts_(HostsOf(cluster)) {}
+  Search(const v1::JobSpec& spec, const ClusterProfile& cluster)
+      : spec_(spec), cluster_(cluster), hosts_(HostsOf(cluster)) {}
 
   // Those that fit, in no order.
   absl::StatusOr<std::vector<Scored>> Run() {
@@ -190,7 +191,7 @@ class Search {
   }
 
   const v1::JobSpec& spec_;
-  const Cluster& cluster_;
+  const ClusterProfile& cluster_;
   const std::vector<int> hosts_;
   absl::StatusOr<ParameterTable> table_ = absl::InternalError("not run yet");
   std::optional<Scored> nearest_;
@@ -240,7 +241,7 @@ v1::JobSpec Searchable(const v1::JobSpec& spec) {
 }
 
 // Each new one like the first, on a host of its own like the first one's.
-Cluster WithMoreWorkers(Cluster cluster, int more) {
+ClusterProfile WithMoreWorkers(ClusterProfile cluster, int more) {
   const ClusterHost host = cluster.hosts[static_cast<size_t>(cluster.workers[0].host)];
   for (int i = 0; i < more; ++i) {
     ClusterWorker worker = cluster.workers[0];
@@ -251,13 +252,13 @@ Cluster WithMoreWorkers(Cluster cluster, int more) {
   return cluster;
 }
 
-bool Fits(const v1::JobSpec& spec, const Cluster& cluster) {
+bool Fits(const v1::JobSpec& spec, const ClusterProfile& cluster) {
   const auto found = Search(spec, cluster).Run();
   return found.ok() && !found->empty();
 }
 
 // The smallest change under which the job would fit: "; micro_batch_size 2 would fit". Empty when none was found.
-std::string SmallestChange(const v1::JobSpec& spec, const Cluster& cluster) {
+std::string SmallestChange(const v1::JobSpec& spec, const ClusterProfile& cluster) {
   for (uint32_t size = spec.training().micro_batch_size() / 2; size > 0; size /= 2) {
     v1::JobSpec smaller = spec;
     smaller.mutable_training()->set_micro_batch_size(size);
@@ -282,7 +283,7 @@ std::string SmallestChange(const v1::JobSpec& spec, const Cluster& cluster) {
   return "; a smaller model.hidden, model.layers or model.seq_length would need less";
 }
 
-absl::Status RefuseMemory(const v1::JobSpec& spec, const Cluster& cluster, const Prediction& prediction) {
+absl::Status RefuseMemory(const v1::JobSpec& spec, const ClusterProfile& cluster, const Prediction& prediction) {
   const v1::RankPlanBytes& rank = prediction.plan.ranks(prediction.short_of_memory);
   return absl::ResourceExhaustedError(absl::StrCat(
       "the job needs ", GigabytesText(static_cast<double>(rank.total_bytes())), " on stage ", rank.stage(), " (",
@@ -290,7 +291,7 @@ absl::Status RefuseMemory(const v1::JobSpec& spec, const Cluster& cluster, const
       GigabytesText(static_cast<double>(rank.available_bytes())), " for it", SmallestChange(spec, cluster)));
 }
 
-v1::MeshPlan Explained(const Scored& scored, const Cluster& cluster) {
+v1::MeshPlan Explained(const Scored& scored, const ClusterProfile& cluster) {
   v1::MeshPlan plan = scored.prediction.plan;
   plan.set_reason(ReasonOf(scored.prediction, cluster));
   return plan;
@@ -298,7 +299,7 @@ v1::MeshPlan Explained(const Scored& scored, const Cluster& cluster) {
 
 // The best of each mesh, the fastest first, without the chosen one's.
 std::vector<v1::MeshPlan> Alternatives(const std::vector<Scored>& scored, const v1::MeshDegrees& chosen, uint32_t count,
-                                       const Cluster& cluster) {
+                                       const ClusterProfile& cluster) {
   std::map<std::tuple<uint32_t, uint32_t, uint32_t>, const Scored*> best;
   for (const Scored& each : scored) {
     const Scored*& of_mesh = best[{each.mesh().pipeline(), each.mesh().data(), each.mesh().tensor()}];
@@ -315,7 +316,7 @@ std::vector<v1::MeshPlan> Alternatives(const std::vector<Scored>& scored, const 
   return plans;
 }
 
-absl::Status CheckWorkers(const v1::JobSpec& spec, const Cluster& cluster) {
+absl::Status CheckWorkers(const v1::JobSpec& spec, const ClusterProfile& cluster) {
   if (cluster.workers.empty())
     return absl::FailedPreconditionError("no worker is registered, so nothing can be planned");
   const v1::ParallelSpec& parallel = spec.parallel();
@@ -328,7 +329,7 @@ absl::Status CheckWorkers(const v1::JobSpec& spec, const Cluster& cluster) {
 
 }  // namespace
 
-absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const Cluster& cluster, uint32_t alternatives) {
+absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfile& cluster, uint32_t alternatives) {
   PENSTOCK_RETURN_IF_ERROR(CheckWorkers(spec, cluster));
   const v1::JobSpec searchable = Searchable(spec);
   Search search(searchable, cluster);
@@ -353,7 +354,7 @@ absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const Cluster& clu
   return found;
 }
 
-absl::Status CheckMemory(const v1::JobSpec& spec, const Cluster& cluster, const Prediction& prediction) {
+absl::Status CheckMemory(const v1::JobSpec& spec, const ClusterProfile& cluster, const Prediction& prediction) {
   if (prediction.short_of_memory < 0) return absl::OkStatus();
   return RefuseMemory(Searchable(spec), cluster, prediction);
 }

@@ -37,10 +37,10 @@ struct FoundPlan {
 //   RESOURCE_EXHAUSTED: the job wants more workers than there are, or more memory than they have: with the smallest
 //   change that would do.
 //   INVALID_ARGUMENT: no combination is sound, with what CheckJob says of the simplest one.
-absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const Cluster& cluster, uint32_t alternatives);
+absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfile& cluster, uint32_t alternatives);
 
 // RESOURCE_EXHAUSTED, with the smallest change that would do, unless the job fits on these ranks' workers.
-absl::Status CheckMemory(const v1::JobSpec& spec, const Cluster& cluster, const Prediction& prediction);
+absl::Status CheckMemory(const v1::JobSpec& spec, const ClusterProfile& cluster, const Prediction& prediction);
 
 }  // namespace penstock
 

@@ -42,7 +42,7 @@ void AddStages(const ParameterTable& table, const std::vector<BlockRange>& stage
 
 // What each rank holds, and what it may: its host's memory, shared evenly by the host's ranks.
 absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, const std::vector<BlockRange>& stages,
-                      const Mesh& mesh, const Cluster& cluster, const std::vector<int>& placed,
+                      const Mesh& mesh, const ClusterProfile& cluster, const std::vector<int>& placed,
                       Prediction* prediction) {
   std::map<int, int> ranks_on_host;
   for (const int worker : placed) ++ranks_on_host[cluster.workers[static_cast<size_t>(worker)].host];
@@ -77,12 +77,16 @@ absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, cons
   return absl::OkStatus();
 }
 
-double ComputeSeconds(const std::vector<Instruction>& list, const std::vector<InstructionTime>& times) {
-  double seconds = 0;
+// What the leader's stage spends in passes and in its exchange.
+void AddLeaderTimes(const std::vector<Instruction>& list, const std::vector<InstructionTime>& times,
+                    Prediction* prediction) {
   for (size_t i = 0; i < list.size(); ++i) {
-    if (IsCompute(list[i].op)) seconds += times[i].end_seconds - times[i].begin_seconds;
+    const double seconds = times[i].end_seconds - times[i].begin_seconds;
+    if (IsCompute(list[i].op)) prediction->leader_compute_seconds += seconds;
+    if (list[i].op == Op::kReduceGradients || list[i].op == Op::kOptimizerStep) {
+      prediction->leader_exchange_seconds += seconds;
+    }
   }
-  return seconds;
 }
 
 }  // namespace
@@ -91,12 +95,14 @@ std::string GigabytesText(double bytes) {
   return bytes >= 1e8 ? absl::StrFormat("%.1f GB", bytes / 1e9) : absl::StrFormat("%.1f MB", bytes / 1e6);
 }
 
-absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const Cluster& cluster, const std::vector<int>& placed) {
+absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const ClusterProfile& cluster,
+                                   const std::vector<int>& placed) {
   PENSTOCK_ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(spec));
   PENSTOCK_CHECK(static_cast<int>(placed.size()) == mesh.size());
   PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(spec.model()));
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<BlockRange> stages, PartitionStages(table, mesh.pipeline()));
   Prediction prediction;
+  prediction.correction = cluster.correction;
   v1::MeshPlan& plan = prediction.plan;
   plan.mutable_mesh()->set_pipeline(static_cast<uint32_t>(mesh.pipeline()));
   plan.mutable_mesh()->set_data(static_cast<uint32_t>(mesh.data()));
@@ -111,7 +117,7 @@ absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const Cluster& clust
   PENSTOCK_ASSIGN_OR_RETURN(const Schedule schedule,
                             BuildSchedule(ScheduleKindOf(spec), mesh.pipeline(), MicroBatches(spec)));
   PENSTOCK_ASSIGN_OR_RETURN(const SimulationResult result, Simulate(schedule, prediction.costs.simulation));
-  prediction.leader_compute_seconds = ComputeSeconds(schedule.back(), result.times.back());
+  AddLeaderTimes(schedule.back(), result.times.back(), &prediction);
   plan.set_step_seconds(result.makespan_seconds);
   plan.set_bubble_ratio(result.bubble_ratio);
   plan.set_tokens_per_second(static_cast<double>(spec.training().global_batch_size()) * spec.model().seq_length() /

@@ -16,6 +16,10 @@ struct Prediction {
   v1::MeshPlan plan;
   // Of a step: what the leader spends in its passes, with what it waits for cores within them.
   double leader_compute_seconds = 0;
+  // ... and in sums, pushes, commit and pull.
+  double leader_exchange_seconds = 0;
+  // Under which it was made.
+  CostCorrection correction;
   // Rank that lacks the most memory: then the plan has no times. -1 where all fit or nothing is known of memory.
   int short_of_memory = -1;
   StepCosts costs;
@@ -23,7 +27,8 @@ struct Prediction {
 
 // `spec` is sound and its mesh is given; `placed` has for each rank an index into cluster.workers (PlaceRanks).
 // INVALID_ARGUMENT for a mesh that can't be.
-absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const Cluster& cluster, const std::vector<int>& placed);
+absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const ClusterProfile& cluster,
+                                   const std::vector<int>& placed);
 
 // "3.2 GB".
 std::string GigabytesText(double bytes);

@@ -45,8 +45,7 @@ std::string FlagHelp(const FlagSpec& flag) {
 }
 
 std::string CommandUsage(const CommandSpec& command) {
-  return absl::StrCat(command.noun, " ", command.verb, command.arguments.empty() ? "" : " ",
-                      absl::StrJoin(command.arguments, " "));
+  return absl::StrCat(command.Name(), command.arguments.empty() ? "" : " ", absl::StrJoin(command.arguments, " "));
 }
 
 // A flag as typed, taken apart.
@@ -97,9 +96,8 @@ absl::StatusOr<const CommandSpec*> CommandLineParser::FindCommand(const std::vec
   std::vector<std::string> names;
   std::vector<std::string> verbs;
   for (const CommandSpec& command : commands_) {
-    const std::string name = absl::StrCat(command.noun, " ", command.verb);
-    if (name == typed) return &command;
-    names.push_back(name);
+    if (command.IsNamedBy(words)) return &command;
+    names.push_back(command.Name());
     if (command.noun == words[0]) verbs.push_back(command.verb);
   }
   if (words.size() == 1 && !verbs.empty()) {
@@ -169,17 +167,17 @@ absl::StatusOr<CommandLine> CommandLineParser::Parse(const std::vector<std::stri
     return absl::InvalidArgumentError(absl::StrCat("a command is missing; `", program_, " --help` lists them"));
   if (line.help && words.size() == 1) {
     line.noun = words[0];
-    if (std::any_of(commands_.begin(), commands_.end(), [&](const auto& spec) { return spec.noun == words[0]; })) {
+    if (std::any_of(commands_.begin(), commands_.end(),
+                    [&](const auto& spec) { return spec.noun == words[0] && !spec.verb.empty(); })) {
       return line;
     }
   }
   PENSTOCK_ASSIGN_OR_RETURN(line.command, FindCommand(words));
   if (line.help) return line;
-  line.arguments.assign(words.begin() + 2, words.end());
+  line.arguments.assign(words.begin() + static_cast<ptrdiff_t>(line.command->words()), words.end());
   for (const std::string& name : given) {
     if (FindFlag(global_flags_, name, false) == nullptr && FindFlag(line.command->flags, name, false) == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("'", line.command->noun, " ", line.command->verb, "' has no flag --", name));
+      return absl::InvalidArgumentError(absl::StrCat("'", line.command->Name(), "' has no flag --", name));
     }
   }
   for (const FlagSpec& flag : global_flags_) {

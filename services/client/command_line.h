@@ -33,6 +33,7 @@ struct FlagSpec {
 
 struct CommandSpec {
   std::string noun;
+  // Empty for a command of one word.
   std::string verb;
   // Names of the positional arguments: "FILE"; "[JOB]" is optional; a last one "JOB..." may be given several times.
   std::vector<std::string> arguments;
@@ -40,6 +41,13 @@ struct CommandSpec {
   // More lines for the command's own help; may be empty.
   std::string details = {};
   std::vector<FlagSpec> flags = {};
+
+  // "job submit".
+  std::string Name() const { return verb.empty() ? noun : noun + " " + verb; }
+  size_t words() const { return verb.empty() ? 1 : 2; }
+  bool IsNamedBy(const std::vector<std::string>& typed) const {
+    return typed.size() >= words() && typed[0] == noun && (verb.empty() || typed[1] == verb);
+  }
 };
 
 // What the user typed, checked against the command's spec.

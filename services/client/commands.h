@@ -43,6 +43,7 @@ int JobHistory(const CommandContext& context);
 int JobPlot(const CommandContext& context);
 int JobCancel(const CommandContext& context);
 int JobEvents(const CommandContext& context);
+int PlanJob(const CommandContext& context);
 int WorkerList(const CommandContext& context);
 int CheckpointList(const CommandContext& context);
 int CheckpointVerify(const CommandContext& context);

@@ -119,9 +119,8 @@ Typed TakeApart(const CommandLineParser& parser, const std::vector<std::string>&
 }
 
 const CommandSpec* FindCommand(const CommandLineParser& parser, const std::vector<std::string>& words) {
-  if (words.size() < 2) return nullptr;
   for (const CommandSpec& command : parser.commands()) {
-    if (command.noun == words[0] && command.verb == words[1]) return &command;
+    if (command.IsNamedBy(words)) return &command;
   }
   return nullptr;
 }
@@ -194,12 +193,12 @@ std::vector<Candidate> Complete(const CommandLineParser& parser, const std::vect
     }
   } else if (typed.words.empty()) {
     for (const CommandSpec& spec : parser.commands()) found.Add(spec.noun, "");
-  } else if (typed.words.size() == 1) {
+  } else if (typed.words.size() == 1 && command == nullptr) {
     for (const CommandSpec& spec : parser.commands()) {
       if (spec.noun == typed.words[0]) found.Add(spec.verb, spec.summary);
     }
   } else if (command != nullptr && !command->arguments.empty()) {
-    const size_t index = typed.words.size() - 2;
+    const size_t index = typed.words.size() - command->words();
     const bool open_end = absl::StrContains(command->arguments.back(), "...");
     if (index < command->arguments.size() || open_end) {
       found.AddKind(command->arguments[std::min(index, command->arguments.size() - 1)], "", names);

@@ -39,6 +39,13 @@ std::vector<T> ToVector(const google::protobuf::RepeatedPtrField<T>& field) {
   return {field.begin(), field.end()};
 }
 
+void ReadViolations(const grpc::Status& status, std::vector<v1::JobViolation>* violations) {
+  v1::JobViolations details;
+  if (status.error_code() == grpc::StatusCode::INVALID_ARGUMENT && details.ParseFromString(status.error_details())) {
+    *violations = ToVector(details.violations());
+  }
+}
+
 }  // namespace
 
 CoordinatorClient::CoordinatorClient(std::string address, absl::Duration timeout)
@@ -53,12 +60,20 @@ absl::StatusOr<v1::JobStatus> CoordinatorClient::SubmitJob(const v1::JobSpec& sp
   request.set_request_id(RandomRequestId());
   v1::SubmitJobResponse response;
   const grpc::Status status = stub_->SubmitJob(&context, request, &response);
-  v1::JobViolations details;
-  if (status.error_code() == grpc::StatusCode::INVALID_ARGUMENT && details.ParseFromString(status.error_details())) {
-    *violations = ToVector(details.violations());
-  }
+  ReadViolations(status, violations);
   PENSTOCK_RETURN_IF_ERROR(Explain(status, address_));
   return response.job();
+}
+
+absl::StatusOr<v1::PlanResponse> CoordinatorClient::Plan(const v1::PlanRequest& request,
+                                                         std::vector<v1::JobViolation>* violations) {
+  grpc::ClientContext context;
+  SetDeadline(context, timeout_);
+  v1::PlanResponse response;
+  const grpc::Status status = stub_->Plan(&context, request, &response);
+  ReadViolations(status, violations);
+  PENSTOCK_RETURN_IF_ERROR(Explain(status, address_));
+  return response;
 }
 
 absl::StatusOr<std::vector<v1::JobStatus>> CoordinatorClient::ListJobs() {

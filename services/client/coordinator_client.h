@@ -24,6 +24,8 @@ class CoordinatorClient {
 
   // INVALID_ARGUMENT fills `violations` when the job itself is wrong.
   absl::StatusOr<v1::JobStatus> SubmitJob(const v1::JobSpec& spec, std::vector<v1::JobViolation>* violations);
+  // The same for a job that isn't queued.
+  absl::StatusOr<v1::PlanResponse> Plan(const v1::PlanRequest& request, std::vector<v1::JobViolation>* violations);
   absl::StatusOr<std::vector<v1::JobStatus>> ListJobs();
   absl::StatusOr<v1::JobStatus> GetJob(const std::string& job);
   absl::StatusOr<v1::JobStatus> CancelJob(const std::string& job);

@@ -1,31 +1,19 @@
 #include <cstdio>
 #include <fstream>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "google/protobuf/util/time_util.h"
 #include "services/client/commands.h"
 #include "services/client/follow.h"
+#include "services/client/job_source.h"
 #include "services/client/output.h"
 #include "services/client/plot.h"
 #include "services/jobfile/job_file.h"
 
 namespace penstock {
 namespace {
-
-// Several lines "file:line: ..." as they are, without the program's name before them.
-int FailWithLines(const absl::Status& status) {
-  std::fflush(stdout);
-  std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-  return kExitFailed;
-}
-
-bool IsLoopback(const std::string& address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
-         absl::StartsWith(address, "[::1]");
-}
 
 void Print(const Json& json) { std::printf("%s\n", json.dump(2).c_str()); }
 
@@ -40,15 +28,8 @@ std::string CurveName(const v1::JobStatus& job, size_t curves, const std::string
 }  // namespace
 
 int JobSubmit(const CommandContext& context) {
-  auto file = ReadJobFile(context.line.arguments[0], context.line.Flags("set"));
+  auto file = ReadJob(context);
   if (!file.ok()) return FailWithLines(file.status());
-  if (absl::Status status = CheckJobFile(*file); !status.ok()) return FailWithLines(status);
-  if (IsLoopback(context.client.address())) {
-    // A cluster on this machine: paths start at the job file's own folder.
-    auto folder = FolderOf(file->path);
-    if (!folder.ok()) return Fail(folder.status());
-    ResolvePaths(&file->spec, *folder);
-  }
   std::vector<v1::JobViolation> violations;
   auto job = context.client.SubmitJob(file->spec, &violations);
   if (!violations.empty()) return FailWithLines(ExplainViolations(*file, violations));

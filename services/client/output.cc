@@ -48,6 +48,7 @@ Json JobJson(const v1::JobStatus& job) {
           {"validation_loss", OptionalNumber(job.has_validation_loss(), job.validation_loss())},
           {"tokens_per_second", Number(job.tokens_per_second())},
           {"step_seconds", Number(job.step_seconds())},
+          {"predicted_step_seconds", OptionalNumber(job.predicted_step_seconds() > 0, job.predicted_step_seconds())},
           {"epoch", job.epoch()},
           {"recoveries", job.recoveries()},
           {"samples_consumed", job.samples_consumed()},

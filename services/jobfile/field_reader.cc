@@ -160,9 +160,14 @@ void FieldReader::ReadEntry(const YamlNode& value, const std::string& path, cons
   if (path == "checkpoint.resume") return ReadResume(value, path, message);
   if (field.cpp_type() != Field::CPPTYPE_MESSAGE) return ReadValue(value, path, field, message);
   if (path == "parallel" && value.kind == YamlNode::Kind::kScalar && value.text == "auto") {
-    return Fail(value.line, path,
-                "is auto, but planning the mesh by itself isn't in this version; write the degrees, for example "
-                "{pipeline: 2, data: 2}");
+    // Also over degrees that the file gives, when it is an override.
+    v1::ParallelSpec* const parallel = file_->spec.mutable_parallel();
+    parallel->set_plan(v1::ParallelSpec::PLAN_AUTO);
+    parallel->clear_pipeline();
+    parallel->clear_data();
+    parallel->clear_tensor();
+    parallel->clear_schedule();
+    return;
   }
   if (value.kind != YamlNode::Kind::kMap) {
     return Fail(value.line, path,

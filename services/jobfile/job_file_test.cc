@@ -156,9 +156,26 @@ TEST(JobFileTest, BrokenYamlHasItsLine) {
   EXPECT_THAT(ErrorOf(std::string(100'000, '[')), StartsWith("job.yaml"));
 }
 
-TEST(JobFileTest, ParallelAutoIsNotInThisVersion) {
-  EXPECT_THAT(ErrorOf("name: x\nparallel: auto\n"),
-              HasSubstr("job.yaml:2: parallel: is auto, but planning the mesh by itself isn't in this version"));
+TEST(JobFileTest, ParallelAutoLeavesTheMeshOpen) {
+  const auto parallel = [](const std::string& text, const std::vector<std::string>& overrides) {
+    const auto file = ParseJobFile(text, "job.yaml", overrides);
+    EXPECT_TRUE(file.ok()) << file.status();
+    return file.ok() ? file->spec.parallel() : v1::ParallelSpec();
+  };
+  for (const v1::ParallelSpec& open :
+       {parallel("name: x\nparallel: auto\n", {}), parallel("name: x\nparallel: {data: 2}\n", {"parallel=auto"})}) {
+    EXPECT_EQ(open.plan(), v1::ParallelSpec::PLAN_AUTO);
+    EXPECT_FALSE(open.has_data());
+    EXPECT_FALSE(open.has_pipeline());
+    EXPECT_EQ(open.schedule(), v1::ParallelSpec::SCHEDULE_UNSPECIFIED);
+    EXPECT_EQ(open.zero().stage(), 1u);
+  }
+  // Some of it may be given.
+  const v1::ParallelSpec partly = parallel("name: x\nparallel: {plan: auto, pipeline: 2}\n", {});
+  EXPECT_EQ(partly.plan(), v1::ParallelSpec::PLAN_AUTO);
+  EXPECT_EQ(partly.pipeline(), 2u);
+  EXPECT_FALSE(partly.has_data());
+  EXPECT_THAT(ErrorOf("name: x\nparallel: automatic\n"), HasSubstr("job.yaml:2: parallel: is automatic; a map"));
 }
 
 TEST(JobFileTest, ResumeIsAWordOrAPath) {

@@ -1,0 +1,158 @@
+#include "coordinator/planning/planner.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/plan/job_facts.h"
+#include "core/plan/job_rules.h"
+
+namespace penstock {
+namespace {
+
+// Index of the member's host in the cluster, which is added when it is new.
+int HostOf(const v1::MemberInfo& info, std::map<std::string, int>* known, ClusterProfile* cluster) {
+  const std::string key = info.host().id().empty() ? absl::StrCat("member ", info.id()) : info.host().id();
+  const auto [found, is_new] = known->emplace(key, static_cast<int>(cluster->hosts.size()));
+  if (is_new) {
+    ClusterHost host;
+    host.id = key;
+    host.cores = std::max({1u, info.host().cores(), info.host().cores() == 0 ? info.threads() : 0u});
+    host.memory_bytes = static_cast<int64_t>(std::min<uint64_t>(info.host().memory_bytes(), INT64_MAX));
+    cluster->hosts.push_back(std::move(host));
+  }
+  return found->second;
+}
+
+std::vector<v1::MemberInfo> Living(const Planner::Members& members, v1::MemberRole role) {
+  std::vector<v1::MemberInfo> living;
+  for (const v1::MemberStatus& member : members) {
+    if (member.info().role() == role && member.state() != "LOST") living.push_back(member.info());
+  }
+  return living;
+}
+
+// `count` workers like the first one, `per_host` on each host; shards stay where they are.
+absl::StatusOr<std::vector<v1::MemberInfo>> Imagined(const std::vector<v1::MemberInfo>& registered, uint32_t count,
+                                                     uint32_t per_host) {
+  if (registered.empty()) {
+    return absl::FailedPreconditionError("no worker is registered, so nobody knows how fast another one would be");
+  }
+  if (count > kImaginedWorkersMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a plan for ", count, " workers; at most ", kImaginedWorkersMax, " are supported"));
+  }
+  const v1::MemberInfo& first = registered[0];
+  if (per_host == 0) {
+    per_host = static_cast<uint32_t>(std::count_if(registered.begin(), registered.end(), [&](const auto& other) {
+      return other.host().id() == first.host().id();
+    }));
+  }
+  std::vector<v1::MemberInfo> workers;
+  for (uint32_t i = 0; i < count; ++i) {
+    v1::MemberInfo worker = first;
+    worker.set_id(absl::StrCat("worker-", i));
+    if (i >= per_host) worker.mutable_host()->set_id(absl::StrCat("imagined host ", i / per_host));
+    workers.push_back(std::move(worker));
+  }
+  return workers;
+}
+
+std::vector<int> Identity(size_t count) {
+  std::vector<int> indices(count);
+  std::iota(indices.begin(), indices.end(), 0);
+  return indices;
+}
+
+}  // namespace
+
+ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std::vector<v1::MemberInfo>& shards) {
+  ClusterProfile cluster;
+  std::map<std::string, int> hosts;
+  for (const v1::MemberInfo& info : workers) {
+    ClusterWorker worker;
+    worker.id = info.id();
+    worker.host = HostOf(info, &hosts, &cluster);
+    worker.threads = static_cast<int>(std::clamp(info.threads(), 1u, 4096u));
+    worker.rates = info.rates();
+    cluster.workers.push_back(std::move(worker));
+  }
+  for (const v1::MemberInfo& info : shards) cluster.shard_hosts.push_back(HostOf(info, &hosts, &cluster));
+  return cluster;
+}
+
+// What decides how far the cost model is off: the model, and what is computed of it at once.
+std::string Planner::KeyOf(const v1::JobSpec& spec) {
+  return absl::StrCat(spec.model().SerializeAsString(), "/", static_cast<int>(spec.training().precision()), "/",
+                      spec.training().micro_batch_size());
+}
+
+CostCorrection Planner::CorrectionFor(const v1::JobSpec& spec) const {
+  std::lock_guard lock(mutex_);
+  const auto found = corrections_.find(KeyOf(spec));
+  return found == corrections_.end() ? latest_ : found->second;
+}
+
+absl::StatusOr<FoundPlan> Planner::Plan(const v1::PlanRequest& request, const Members& members) const {
+  std::vector<v1::MemberInfo> workers = Living(members, v1::MEMBER_ROLE_WORKER);
+  if (request.workers() > 0) {
+    PENSTOCK_ASSIGN_OR_RETURN(workers, Imagined(workers, request.workers(), request.workers_per_host()));
+  }
+  ClusterProfile cluster = MakeCluster(workers, Living(members, v1::MEMBER_ROLE_SHARD));
+  cluster.correction = CorrectionFor(request.spec());
+  return SearchPlan(request.spec(), cluster, request.alternatives());
+}
+
+absl::StatusOr<std::string> Planner::Resolve(const Members& members, v1::JobSpec* spec) const {
+  const bool open = spec->parallel().plan() == v1::ParallelSpec::PLAN_AUTO;
+  v1::PlanRequest request;
+  *request.mutable_spec() = *spec;
+  if (!open) {
+    const size_t workers = Living(members, v1::MEMBER_ROLE_WORKER).size();
+    if (static_cast<size_t>(WorldSize(*spec)) > workers) return std::string();
+  }
+  PENSTOCK_ASSIGN_OR_RETURN(const FoundPlan found, Plan(request, members));
+  if (!open) return std::string();
+  *spec = found.spec;
+  const v1::MeshDegrees& mesh = found.plan.mesh();
+  return absl::StrFormat("planned: pipeline %d x data %d x tensor %d, %s, micro-batch %d, %.3g s a step: %s",
+                         mesh.pipeline(), mesh.data(), mesh.tensor(), ScheduleKindName(ScheduleKindOf(found.spec)),
+                         found.plan.micro_batch_size(), found.plan.step_seconds(), found.plan.reason());
+}
+
+std::optional<Prediction> Planner::PredictJob(const v1::JobSpec& spec, const std::vector<v1::MemberInfo>& workers,
+                                              const std::vector<v1::MemberInfo>& shards) const {
+  if (static_cast<size_t>(WorldSize(spec)) != workers.size()) return std::nullopt;
+  if (uint64_t{spec.parallel().pipeline()} * static_cast<uint64_t>(MicroBatches(spec)) > kPredictedCellsMax) {
+    return std::nullopt;
+  }
+  // Nobody has measured them: what could be said would be about another machine.
+  for (const v1::MemberInfo& worker : workers) {
+    if (worker.rates().layers_size() == 0) return std::nullopt;
+  }
+  ClusterProfile cluster = MakeCluster(workers, shards);
+  // A job that runs has its memory.
+  for (ClusterHost& host : cluster.hosts) host.memory_bytes = 0;
+  cluster.correction = CorrectionFor(spec);
+  absl::StatusOr<Prediction> prediction = Predict(spec, cluster, Identity(workers.size()));
+  if (!prediction.ok()) return std::nullopt;
+  prediction->correction = cluster.correction;
+  return *std::move(prediction);
+}
+
+void Planner::Learn(const v1::JobSpec& spec, const Prediction& prediction, const MeasuredStep& measured) {
+  const CostCorrection corrected = Corrected(prediction, prediction.correction, measured);
+  std::lock_guard lock(mutex_);
+  latest_ = corrected;
+  const auto [found, is_new] = corrections_.insert_or_assign(KeyOf(spec), corrected);
+  if (!is_new) return;
+  learnt_.push_back(found->first);
+  if (learnt_.size() <= kCorrectedModelsMax) return;
+  corrections_.erase(learnt_.front());
+  learnt_.pop_front();
+}
+
+}  // namespace penstock
