@@ -21,7 +21,9 @@ CostCorrection Corrected(const Prediction& prediction, const CostCorrection& use
   // The bubble is made of passes, so it grows with them.
   const double passes_and_bubble = compute * (prediction.plan.step_seconds() - predicted_exchange);
   const double exchange = (measured.step_seconds - passes_and_bubble) / predicted_exchange;
-  return {Clamped(used.compute * compute), Clamped(used.exchange * std::max(exchange, 1 / kCorrectionMax))};
+  // The difference of two long times says less than either: half of it is believed.
+  const double believed = std::sqrt(std::max(exchange, 1 / kCorrectionMax));
+  return {Clamped(used.compute * compute), Clamped(used.exchange * believed)};
 }
 
 }  // namespace penstock

@@ -15,11 +15,11 @@ struct MeasuredStep {
 };
 
 // Factors are kept within [1 / kCorrectionMax, kCorrectionMax]: what is beyond is a disturbance, not a cost.
-inline constexpr double kCorrectionMax = 8;
+inline constexpr double kCorrectionMax = 4;
 
 // The factors under which `prediction`, which was made with `used`, would have come out as measured: passes by their
-// own time, the exchange by what is left of the step once passes and bubble are taken off. `used` where nothing was
-// measured.
+// own time, the exchange halfway (in ratio) towards what is left of the step once passes and bubble are taken off.
+// `used` where nothing was measured.
 CostCorrection Corrected(const Prediction& prediction, const CostCorrection& used, const MeasuredStep& measured);
 
 }  // namespace penstock

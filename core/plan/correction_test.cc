@@ -1,5 +1,7 @@
 #include "core/plan/correction.h"
 
+#include <cmath>
+
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -20,10 +22,10 @@ TEST(CorrectionTest, WhatCameOutAsPredictedChangesNothing) {
 }
 
 TEST(CorrectionTest, PassesAndExchangeAreToldApart) {
-  // Passes take twice as long, and so does the bubble; the exchange three times.
-  const CostCorrection corrected = Corrected(Predicted(2, 0.5, 0.25), {1, 1}, {5 + 0.75, 4});
+  // Passes take twice as long, and so does the bubble; the exchange four times.
+  const CostCorrection corrected = Corrected(Predicted(2, 0.5, 0.25), {1, 1}, {5 + 1, 4});
   EXPECT_NEAR(corrected.compute, 2, 1e-12);
-  EXPECT_NEAR(corrected.exchange, 3, 1e-12);
+  EXPECT_NEAR(corrected.exchange, 2, 1e-12);
 }
 
 TEST(CorrectionTest, StaysWithinBoundsAndIgnoresNonsense) {
@@ -31,7 +33,7 @@ TEST(CorrectionTest, StaysWithinBoundsAndIgnoresNonsense) {
   EXPECT_EQ(wild.compute, kCorrectionMax);
   EXPECT_LE(wild.exchange, kCorrectionMax);
   // A step shorter than its passes: the exchange is as cheap as is believed.
-  EXPECT_EQ(Corrected(Predicted(1, 0, 1), {1, 1}, {0.5, 1}).exchange, 1 / kCorrectionMax);
+  EXPECT_EQ(Corrected(Predicted(1, 0, 1), {1, 1}, {0.5, 1}).exchange, std::sqrt(1 / kCorrectionMax));
   EXPECT_EQ(Corrected(Predicted(1, 0, 1), {2, 3}, {0, 0}).compute, 2);
   EXPECT_EQ(Corrected(Predicted(0, 0, 0), {2, 3}, {1, 1}).exchange, 3);
 }

@@ -24,15 +24,17 @@ struct Link {
 };
 // TCP over loopback, where every byte is copied twice by the same cores that add.
 constexpr Link kInsideHost = {
-    .latency_seconds = 60e-6, .message_bytes_per_second = 3e9, .group_bytes_per_second = 1.4e9};
+    .latency_seconds = 60e-6, .message_bytes_per_second = 3e9, .group_bytes_per_second = 0.9e9};
 // Ten-gigabit Ethernet, which is what clusters of CPUs have at least.
 constexpr Link kBetweenHosts = {
-    .latency_seconds = 100e-6, .message_bytes_per_second = 1.1e9, .group_bytes_per_second = 0.9e9};
+    .latency_seconds = 100e-6, .message_bytes_per_second = 1.1e9, .group_bytes_per_second = 0.8e9};
 // A stream into or out of a shard: framing, checksum, copies.
 constexpr double kServiceBytesPerSecond = 1.2e9;
 constexpr double kServiceBytesPerSecondBetweenHosts = 1.0e9;
 // Opening the streams of a push and of a pull, and the two rounds of a commit.
-constexpr double kServiceSeconds = 1.5e-3;
+constexpr double kServiceSeconds = 2e-3;
+// Cores that a rank or a shard keeps busy while it exchanges: it waits for the other end half of the time.
+constexpr double kExchangeCores = 0.5;
 // An update reads gradient, weight and two moments, and writes three of them.
 constexpr double kUpdateBytesPerElement = 28;
 // Around a pass: the instruction list, the samples, the timeline.
@@ -254,12 +256,12 @@ class StepCoster {
       const ClusterWorker& worker = WorkerOf(at);
       HostLoad& load = loads.try_emplace(worker.host, HostLoad{worker.host, 0, 0}).first->second;
       load.cores += worker.threads;
-      load.exchange_cores += 1;
+      load.exchange_cores += kExchangeCores;
     });
     // A shard works on what this stage pushes for its share of the whole.
     const double share = std::min(1.0, ElementsOfRank(table_, blocks, 1) / static_cast<double>(table_.size()));
     for (const int host : cluster_.shard_hosts) {
-      loads.try_emplace(host, HostLoad{host, 0, 0}).first->second.exchange_cores += share;
+      loads.try_emplace(host, HostLoad{host, 0, 0}).first->second.exchange_cores += kExchangeCores * share;
     }
     std::vector<HostLoad> list;
     for (const auto& [host, load] : loads) list.push_back(load);

@@ -51,7 +51,7 @@ class SleepingModel final : public StageModel {
   SleepingModel(const StageParameters& parameters, int64_t tokens, int64_t hidden, int slots)
       : parameters_(parameters), tokens_(tokens), hidden_(hidden), slots_(slots) {}
 
-  void Bind(const Arena&) override {}
+  void Bind(const Arena&, TensorGroup*) override {}
   const StageParameters& parameters() const override { return parameters_; }
   int64_t boundary_elements() const override { return tokens_ * hidden_; }
   int64_t tokens_per_micro_batch() const override { return tokens_; }

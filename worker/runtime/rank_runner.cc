@@ -180,7 +180,8 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
     v1::MemberReport report;
     *report.mutable_step() = MakeRecord(*decision, options_.assignment.epoch());
     report.mutable_step()->set_step_seconds(seconds);
-    report.mutable_step()->set_compute_seconds(session.clock.seconds(Activity::kCompute));
+    report.mutable_step()->set_compute_seconds(session.clock.seconds(Activity::kCompute) +
+                                               session.clock.seconds(Activity::kTensor));
     Report(std::move(report));
   }
   return absl::OkStatus();

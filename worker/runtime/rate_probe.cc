@@ -1,5 +1,7 @@
 #include "worker/runtime/rate_probe.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -39,10 +41,20 @@ constexpr int kCopyRuns = 3;
 // are nearly the same says little.
 constexpr double kAttentionShareMin = 0.01;
 
+double ThreadSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Wall time; of a single thread its processor time, which is the same but for those that took the core away meanwhile:
+// the workers of a machine all start at once.
 template <typename Run>
-double SecondsOf(const Run& run) {
+double SecondsOf(int threads, const Run& run) {
   const auto begin = std::chrono::steady_clock::now();
+  const double used = ThreadSeconds();
   run();
+  if (threads == 1) return ThreadSeconds() - used;
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
@@ -67,7 +79,8 @@ struct PassSeconds {
 };
 
 // Best times of one block's passes over `rows` tokens.
-absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint32_t rows, int runs, Backend* backend) {
+absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint32_t rows, int runs, int threads,
+                                      Backend* backend) {
   PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(spec));
   const bool last = block + 1 == static_cast<int>(table.blocks().size());
   MemoryPlan plan;
@@ -88,9 +101,10 @@ absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint
   PassSeconds best;
   absl::Status status;
   for (int run = 0; run < runs && status.ok(); ++run) {
-    best.forward = std::min(best.forward, SecondsOf([&] { status.Update(model->Forward(0, args).status()); }));
-    best.backward = std::min(best.backward,
-                             SecondsOf([&] { status.Update(model->Backward(0, args.output, arena.Floats(input))); }));
+    best.forward = std::min(best.forward, SecondsOf(threads, [&] { status.Update(model->Forward(0, args).status()); }));
+    best.backward =
+        std::min(best.backward,
+                 SecondsOf(threads, [&] { status.Update(model->Backward(0, args.output, arena.Floats(input))); }));
   }
   PENSTOCK_RETURN_IF_ERROR(status);
   return best;
@@ -122,11 +136,13 @@ void Separate(double short_seconds, double long_seconds, const LayerFlops& short
   *linear_rate = longer.linear / linear_seconds;
 }
 
-absl::Status MeasureLayer(const Width& width, Backend* backend, v1::WorkerRates* rates) {
+absl::Status MeasureLayer(const Width& width, int threads, Backend* backend, v1::WorkerRates* rates) {
   const v1::ModelSpec short_model = Model(width.hidden, kShortSeq, 64);
   const v1::ModelSpec long_model = Model(width.hidden, kLongSeq, 64);
-  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds shorter, TimeBlock(short_model, 2, width.rows, width.runs, backend));
-  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds longer, TimeBlock(long_model, 2, width.rows, width.runs, backend));
+  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds shorter,
+                            TimeBlock(short_model, 2, width.rows, width.runs, threads, backend));
+  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds longer,
+                            TimeBlock(long_model, 2, width.rows, width.runs, threads, backend));
   PENSTOCK_ASSIGN_OR_RETURN(const LayerFlops short_flops, FlopsOf(short_model, width.rows));
   PENSTOCK_ASSIGN_OR_RETURN(const LayerFlops long_flops, FlopsOf(long_model, width.rows));
   // A backward pass has twice a forward pass's products of both kinds.
@@ -144,11 +160,12 @@ absl::Status MeasureLayer(const Width& width, Backend* backend, v1::WorkerRates*
   return absl::OkStatus();
 }
 
-absl::Status MeasureHead(Backend* backend, v1::WorkerRates* rates) {
+absl::Status MeasureHead(int threads, Backend* backend, v1::WorkerRates* rates) {
   const v1::ModelSpec model = Model(kHead.hidden, kLongSeq, kHeadVocab);
   PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(model));
   const int head = static_cast<int>(table.blocks().size()) - 1;
-  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds seconds, TimeBlock(model, head, kHead.rows, kHead.runs, backend));
+  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds seconds,
+                            TimeBlock(model, head, kHead.rows, kHead.runs, threads, backend));
   const Block& block = table.blocks()[static_cast<size_t>(head)];
   const double flops =
       (block.forward_flops_per_sample + block.backward_flops_per_sample) * kHead.rows / model.seq_length();
@@ -161,7 +178,7 @@ void MeasureMemory(v1::WorkerRates* rates) {
   std::vector<char> to(kCopyBytes, 2);
   double best = std::numeric_limits<double>::infinity();
   for (int run = 0; run < kCopyRuns; ++run) {
-    best = std::min(best, SecondsOf([&] { std::memcpy(to.data(), from.data(), kCopyBytes); }));
+    best = std::min(best, SecondsOf(1, [&] { std::memcpy(to.data(), from.data(), kCopyBytes); }));
     // Whoever reads the copy keeps the compiler from leaving it out.
     from[static_cast<size_t>(run)] = to[kCopyBytes - 1];
   }
@@ -170,8 +187,8 @@ void MeasureMemory(v1::WorkerRates* rates) {
 
 absl::Status Measure(int threads, v1::WorkerRates* rates) {
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, CreateCpuBackend({.threads = threads}));
-  for (const Width& width : kWidths) PENSTOCK_RETURN_IF_ERROR(MeasureLayer(width, backend.get(), rates));
-  PENSTOCK_RETURN_IF_ERROR(MeasureHead(backend.get(), rates));
+  for (const Width& width : kWidths) PENSTOCK_RETURN_IF_ERROR(MeasureLayer(width, threads, backend.get(), rates));
+  PENSTOCK_RETURN_IF_ERROR(MeasureHead(threads, backend.get(), rates));
   MeasureMemory(rates);
   return absl::OkStatus();
 }
