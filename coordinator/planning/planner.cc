@@ -126,9 +126,6 @@ absl::StatusOr<std::string> Planner::Resolve(const Members& members, v1::JobSpec
 std::optional<Prediction> Planner::PredictJob(const v1::JobSpec& spec, const std::vector<v1::MemberInfo>& workers,
                                               const std::vector<v1::MemberInfo>& shards) const {
   if (static_cast<size_t>(WorldSize(spec)) != workers.size()) return std::nullopt;
-  if (uint64_t{spec.parallel().pipeline()} * static_cast<uint64_t>(MicroBatches(spec)) > kPredictedCellsMax) {
-    return std::nullopt;
-  }
   // Nobody has measured them: what could be said would be about another machine.
   for (const v1::MemberInfo& worker : workers) {
     if (worker.rates().layers_size() == 0) return std::nullopt;

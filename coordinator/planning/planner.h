@@ -26,8 +26,6 @@ namespace penstock {
 
 // Models whose corrections are remembered; the ones that were learnt first are forgotten first.
 inline constexpr size_t kCorrectedModelsMax = 256;
-// Stages times micro-batches of a job whose steps are predicted while it runs: more would hold up the scheduler.
-inline constexpr uint64_t kPredictedCellsMax = 1 << 12;
 // Workers of a cluster that isn't there yet.
 inline constexpr uint32_t kImaginedWorkersMax = 4096;
 

@@ -354,9 +354,4 @@ absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfi
   return found;
 }
 
-absl::Status CheckMemory(const v1::JobSpec& spec, const ClusterProfile& cluster, const Prediction& prediction) {
-  if (prediction.short_of_memory < 0) return absl::OkStatus();
-  return RefuseMemory(Searchable(spec), cluster, prediction);
-}
-
 }  // namespace penstock

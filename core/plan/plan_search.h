@@ -39,9 +39,6 @@ struct FoundPlan {
 //   INVALID_ARGUMENT: no combination is sound, with what CheckJob says of the simplest one.
 absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfile& cluster, uint32_t alternatives);
 
-// RESOURCE_EXHAUSTED, with the smallest change that would do, unless the job fits on these ranks' workers.
-absl::Status CheckMemory(const v1::JobSpec& spec, const ClusterProfile& cluster, const Prediction& prediction);
-
 }  // namespace penstock
 
 #endif  // PENSTOCK_CORE_PLAN_PLAN_SEARCH_H_

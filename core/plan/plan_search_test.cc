@@ -222,6 +222,24 @@ TEST(PredictionTest, BytesStagesAndTimesAreThere) {
   EXPECT_LT(prediction->leader_compute_seconds + prediction->leader_exchange_seconds, plan.step_seconds() * 1.0001);
 }
 
+TEST(PredictionTest, ManyMicroBatchesAreExtrapolated) {
+  const auto step_seconds = [](uint32_t batch) {
+    v1::JobSpec spec = Auto(4, 64, 32, batch, 1);
+    spec.mutable_parallel()->clear_plan();
+    spec.mutable_parallel()->set_pipeline(4);
+    FillDefaults(&spec);
+    const auto prediction = Predict(spec, MakeMachines({{}, {}, {}, {}}), {0, 1, 2, 3});
+    EXPECT_TRUE(prediction.ok()) << prediction.status();
+    return prediction->plan.step_seconds();
+  };
+  // In the steady state every micro-batch more takes as long as another.
+  const double each =
+      (step_seconds(kSimulatedCellsMax / 4) - step_seconds(kSimulatedCellsMax / 8)) / (kSimulatedCellsMax / 8);
+  EXPECT_NEAR(step_seconds(4 * kSimulatedCellsMax),
+              step_seconds(kSimulatedCellsMax / 4) + each * (4 * kSimulatedCellsMax - kSimulatedCellsMax / 4),
+              1e-6 * step_seconds(4 * kSimulatedCellsMax));
+}
+
 TEST(PredictionTest, CorrectionsScaleWhatTheyAreOf) {
   v1::JobSpec spec = Auto(4, 256, 64, 16, 2);
   spec.mutable_parallel()->clear_plan();

@@ -77,16 +77,44 @@ absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, cons
   return absl::OkStatus();
 }
 
-// What the leader's stage spends in passes and in its exchange.
-void AddLeaderTimes(const std::vector<Instruction>& list, const std::vector<InstructionTime>& times,
-                    Prediction* prediction) {
-  for (size_t i = 0; i < list.size(); ++i) {
-    const double seconds = times[i].end_seconds - times[i].begin_seconds;
-    if (IsCompute(list[i].op)) prediction->leader_compute_seconds += seconds;
-    if (list[i].op == Op::kReduceGradients || list[i].op == Op::kOptimizerStep) {
-      prediction->leader_exchange_seconds += seconds;
-    }
+// A simulated step.
+struct StepTimes {
+  double seconds = 0;
+  // Of all stages together, in instructions other than sends and receives.
+  double busy_seconds = 0;
+  // Of the leader's stage.
+  double compute_seconds = 0;
+  double exchange_seconds = 0;
+};
+
+absl::StatusOr<StepTimes> SimulateStep(ScheduleKind kind, int stages, int micro_batches, const SimulationInput& input) {
+  PENSTOCK_ASSIGN_OR_RETURN(const Schedule schedule, BuildSchedule(kind, stages, micro_batches));
+  PENSTOCK_ASSIGN_OR_RETURN(const SimulationResult result, Simulate(schedule, input));
+  StepTimes times;
+  times.seconds = result.makespan_seconds;
+  for (const double busy : result.busy_seconds) times.busy_seconds += busy;
+  for (size_t i = 0; i < schedule.back().size(); ++i) {
+    const InstructionTime& time = result.times.back()[i];
+    const double seconds = time.end_seconds - time.begin_seconds;
+    const Op op = schedule.back()[i].op;
+    if (IsCompute(op)) times.compute_seconds += seconds;
+    if (op == Op::kReduceGradients || op == Op::kOptimizerStep) times.exchange_seconds += seconds;
   }
+  return times;
+}
+
+// A step of more micro-batches than are worth simulating repeats what its first ones do: each more takes as long as one
+// in the steady state.
+absl::StatusOr<StepTimes> TimesOfStep(ScheduleKind kind, int stages, int micro_batches, const SimulationInput& input) {
+  const int simulated = std::max(2 * stages, kSimulatedCellsMax / stages);
+  if (micro_batches <= simulated) return SimulateStep(kind, stages, micro_batches, input);
+  PENSTOCK_ASSIGN_OR_RETURN(const StepTimes half, SimulateStep(kind, stages, simulated / 2, input));
+  PENSTOCK_ASSIGN_OR_RETURN(StepTimes whole, SimulateStep(kind, stages, simulated, input));
+  const double more = static_cast<double>(micro_batches - simulated) / (simulated - simulated / 2);
+  whole.seconds += more * (whole.seconds - half.seconds);
+  whole.busy_seconds += more * (whole.busy_seconds - half.busy_seconds);
+  whole.compute_seconds += more * (whole.compute_seconds - half.compute_seconds);
+  return whole;
 }
 
 }  // namespace
@@ -114,14 +142,14 @@ absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const ClusterProfile
   if (prediction.short_of_memory >= 0) return prediction;
 
   prediction.costs = CostsOfStep(spec, table, stages, mesh, cluster, placed);
-  PENSTOCK_ASSIGN_OR_RETURN(const Schedule schedule,
-                            BuildSchedule(ScheduleKindOf(spec), mesh.pipeline(), MicroBatches(spec)));
-  PENSTOCK_ASSIGN_OR_RETURN(const SimulationResult result, Simulate(schedule, prediction.costs.simulation));
-  AddLeaderTimes(schedule.back(), result.times.back(), &prediction);
-  plan.set_step_seconds(result.makespan_seconds);
-  plan.set_bubble_ratio(result.bubble_ratio);
+  PENSTOCK_ASSIGN_OR_RETURN(const StepTimes times, TimesOfStep(ScheduleKindOf(spec), mesh.pipeline(),
+                                                               MicroBatches(spec), prediction.costs.simulation));
+  prediction.leader_compute_seconds = times.compute_seconds;
+  prediction.leader_exchange_seconds = times.exchange_seconds;
+  plan.set_step_seconds(times.seconds);
+  plan.set_bubble_ratio(std::clamp(1 - times.busy_seconds / (times.seconds * mesh.pipeline()), 0.0, 1.0));
   plan.set_tokens_per_second(static_cast<double>(spec.training().global_batch_size()) * spec.model().seq_length() /
-                             result.makespan_seconds);
+                             times.seconds);
   AddStages(table, stages, prediction.costs, &plan);
   return prediction;
 }

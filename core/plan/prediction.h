@@ -12,6 +12,9 @@
 
 namespace penstock {
 
+// Stages times micro-batches that are simulated; what is beyond is extrapolated.
+inline constexpr int kSimulatedCellsMax = 1 << 11;
+
 struct Prediction {
   v1::MeshPlan plan;
   // Of a step: what the leader spends in its passes, with what it waits for cores within them.
