@@ -236,10 +236,15 @@ class StepCoster {
     const v1::WorkerRates& rates = WorkerOf({stage, 0, 0}).rates;
     const double memory = rates.memory_bytes_per_second() > 0 ? rates.memory_bytes_per_second()
                                                               : DefaultRates().memory_bytes_per_second();
-    const double group = GroupSeconds(stage, data_bytes);
+    // ZeRO 2 sums each micro-batch's gradients, the others a step's.
+    const double sums = spec_.parallel().zero().stage() >= 2 ? MicroBatches(spec_) : 1;
+    const double group = sums * GroupSeconds(stage, data_bytes);
+    // Where the ranks update, the service gets its part off the critical path.
+    const bool local = spec_.parallel().zero().placement() == v1::ZeroSpec::PLACEMENT_LOCAL;
     const double clear = kFloat * elements / memory;
-    const double update = kUpdateBytesPerElement * static_cast<double>(table_.size()) / Shards() / memory;
-    const double stream = ServiceSeconds(stage, kFloat * owned);
+    const double updated = local ? owned : static_cast<double>(table_.size()) / Shards();
+    const double update = kUpdateBytesPerElement * updated / memory;
+    const double stream = local ? 0 : ServiceSeconds(stage, kFloat * owned);
     const double correction = cluster_.correction.exchange;
     stage_costs->reduce_seconds = correction * (group + stream + kServiceSeconds / 3);
     // The weights come back as far as the owner, then through the group.

@@ -180,7 +180,8 @@ TEST(PlanSearchTest, WhatDoesNotFitIsRefusedWithTheSmallestChange) {
   // Weights that no micro-batch makes smaller: more workers would.
   spec = Auto(8, 512, 16, 4, 1);
   refused = SearchPlan(spec, MakeMachines({{.memory_bytes = 120'000'000}}), 0);
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("one more worker on a machine like worker-0's would do"));
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("one more worker on a machine like worker-0's would do"));
   // And where nothing would, it says so.
   refused = SearchPlan(Auto(2, 4096, 16, 4, 1), MakeMachines({{.memory_bytes = 10'000'000}}), 0);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("a smaller model.hidden"));
