@@ -141,6 +141,8 @@ std::optional<Prediction> Planner::PredictJob(const v1::JobSpec& spec, const std
 }
 
 void Planner::Learn(const v1::JobSpec& spec, const Prediction& prediction, const MeasuredStep& measured) {
+  // The sums of a tensor group are a part of its passes, which can't be told apart; other meshes have none.
+  if (spec.parallel().tensor() > 1) return;
   const CostCorrection corrected = Corrected(prediction, prediction.correction, measured);
   std::lock_guard lock(mutex_);
   latest_ = corrected;

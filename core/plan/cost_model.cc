@@ -37,6 +37,9 @@ constexpr double kServiceSeconds = 2e-3;
 constexpr double kExchangeCores = 0.5;
 // An update reads gradient, weight and two moments, and writes three of them.
 constexpr double kUpdateBytesPerElement = 28;
+// A sum over the tensor group in the middle of a pass, without its bytes: two rounds of messages, for each of which all
+// ranks must have the processor.
+constexpr double kTensorSumSeconds = 1e-3;
 // Around a pass: the instruction list, the samples, the timeline.
 constexpr double kPassSeconds = 40e-6;
 // Of the embedding, for each of the elements that the table counts an addition for: read two, write one.
@@ -197,7 +200,7 @@ class StepCoster {
     const Link& link = TensorLink(stage);
     const double bytes = kFloat * work_.tokens * work_.hidden * 2 * (mesh_.tensor() - 1) / mesh_.tensor();
     const double seconds = TensorSums(table_, blocks) * cluster_.correction.exchange *
-                           (bytes / link.group_bytes_per_second + 2 * link.latency_seconds);
+                           (bytes / link.group_bytes_per_second + kTensorSumSeconds + 2 * link.latency_seconds);
     slowest.forward += seconds;
     slowest.backward += seconds;
     costs->tensor_seconds = std::max(costs->tensor_seconds, 2 * seconds * MicroBatches(spec_));
