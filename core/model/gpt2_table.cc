@@ -32,7 +32,7 @@ int64_t LayerActivationBytes(const Sizes& s) {
   return LayerSplitActivationBytes(s) + 4 * (4 * s.positions * s.hidden + 4 * s.positions);
 }
 // Rows of logits at a time, as in worker/model/gpt2_head.cc.
-constexpr int64_t kHeadRowsMax = 1024;
+constexpr int64_t kHeadRowsMax = 512;
 
 void AddEmbedding(const Sizes& s, double init_std, TableBuilder* builder) {
   Block& block = builder->BeginBlock("embedding", BlockKind::kEmbedding);

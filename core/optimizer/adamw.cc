@@ -10,9 +10,11 @@ namespace {
 
 // One body for every instruction set. Inlined into functions of different targets below; std::fma is one instruction in
 // all of them (x86-64-v3 has it), and nothing else is fused (-ffp-contract=off), so the targets differ in width alone.
+// kRounds: `rounded` is written; else it is null.
+template <bool kRounds>
 [[gnu::always_inline]] inline void UpdateBody(const AdamWParams& p, size_t size, const float* __restrict gradient,
                                               float* __restrict weights, float* __restrict exp_avg,
-                                              float* __restrict exp_avg_sq) {
+                                              float* __restrict exp_avg_sq, Bfloat16* __restrict rounded) {
   const float one_minus_beta1 = 1.0f - p.beta1;
   const float one_minus_beta2 = 1.0f - p.beta2;
   const float keep = std::fma(-p.learning_rate, p.weight_decay, 1.0f);
@@ -29,30 +31,48 @@ namespace {
     const float step = (m * correction1) / (std::sqrt(v * correction2) + epsilon);
     exp_avg[i] = m;
     exp_avg_sq[i] = v;
-    weights[i] = std::fma(-rate, step, weights[i] * keep);
+    const float w = std::fma(-rate, step, weights[i] * keep);
+    weights[i] = w;
+    if constexpr (kRounds) rounded[i] = ToBfloat16(w);
   }
 }
 
+template <bool kRounds>
 [[gnu::target("arch=x86-64-v4,prefer-vector-width=512")]] void UpdateV4(const AdamWParams& p, size_t size,
                                                                         const float* gradient, float* weights,
-                                                                        float* exp_avg, float* exp_avg_sq) {
-  UpdateBody(p, size, gradient, weights, exp_avg, exp_avg_sq);
+                                                                        float* exp_avg, float* exp_avg_sq,
+                                                                        Bfloat16* rounded) {
+  UpdateBody<kRounds>(p, size, gradient, weights, exp_avg, exp_avg_sq, rounded);
 }
 
+template <bool kRounds>
 void UpdateV3(const AdamWParams& p, size_t size, const float* gradient, float* weights, float* exp_avg,
-              float* exp_avg_sq) {
-  UpdateBody(p, size, gradient, weights, exp_avg, exp_avg_sq);
+              float* exp_avg_sq, Bfloat16* rounded) {
+  UpdateBody<kRounds>(p, size, gradient, weights, exp_avg, exp_avg_sq, rounded);
+}
+
+void CheckSizes(size_t size, std::span<const float> weights, std::span<const float> exp_avg,
+                std::span<const float> exp_avg_sq) {
+  PENSTOCK_CHECK(size == weights.size());
+  PENSTOCK_CHECK(size == exp_avg.size());
+  PENSTOCK_CHECK(size == exp_avg_sq.size());
 }
 
 }  // namespace
 
 void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std::span<float> weights,
                  std::span<float> exp_avg, std::span<float> exp_avg_sq, VectorIsa isa) {
-  PENSTOCK_CHECK(gradient.size() == weights.size());
-  PENSTOCK_CHECK(gradient.size() == exp_avg.size());
-  PENSTOCK_CHECK(gradient.size() == exp_avg_sq.size());
-  (isa == VectorIsa::kV4 ? UpdateV4 : UpdateV3)(params, gradient.size(), gradient.data(), weights.data(),
-                                                exp_avg.data(), exp_avg_sq.data());
+  CheckSizes(gradient.size(), weights, exp_avg, exp_avg_sq);
+  (isa == VectorIsa::kV4 ? UpdateV4<false> : UpdateV3<false>)(params, gradient.size(), gradient.data(), weights.data(),
+                                                              exp_avg.data(), exp_avg_sq.data(), nullptr);
+}
+
+void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std::span<float> weights,
+                 std::span<float> exp_avg, std::span<float> exp_avg_sq, std::span<Bfloat16> rounded, VectorIsa isa) {
+  CheckSizes(gradient.size(), weights, exp_avg, exp_avg_sq);
+  PENSTOCK_CHECK(gradient.size() == rounded.size());
+  (isa == VectorIsa::kV4 ? UpdateV4<true> : UpdateV3<true>)(params, gradient.size(), gradient.data(), weights.data(),
+                                                            exp_avg.data(), exp_avg_sq.data(), rounded.data());
 }
 
 }  // namespace penstock

@@ -12,6 +12,7 @@
 
 #include <span>
 
+#include "core/base/bfloat16.h"
 #include "core/base/vector_isa.h"
 
 namespace penstock {
@@ -33,6 +34,11 @@ struct AdamWParams {
 // `isa` changes the speed alone; the processor must have it.
 void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std::span<float> weights,
                  std::span<float> exp_avg, std::span<float> exp_avg_sq, VectorIsa isa = BestVectorIsa());
+
+// The same, and writes the new weights rounded to bf16 too, for those who compute in it: one pass over the memory.
+void AdamWUpdate(const AdamWParams& params, std::span<const float> gradient, std::span<float> weights,
+                 std::span<float> exp_avg, std::span<float> exp_avg_sq, std::span<Bfloat16> rounded,
+                 VectorIsa isa = BestVectorIsa());
 
 }  // namespace penstock
 

@@ -174,5 +174,28 @@ TEST(AdamWTest, WithoutDecayAZeroGradientMovesNothing) {
   EXPECT_EQ(state.weights, before);
 }
 
+TEST(AdamW, WritesTheRoundedWeightsToo) {
+  constexpr size_t kSize = 1037;
+  std::vector<float> gradient(kSize), weights(kSize), exp_avg(kSize), exp_avg_sq(kSize);
+  for (size_t i = 0; i < kSize; ++i) {
+    gradient[i] = static_cast<float>(i % 17) * 0.01f - 0.05f;
+    weights[i] = static_cast<float>(i % 29) * 0.1f - 1.0f;
+    exp_avg[i] = static_cast<float>(i % 5) * 0.001f;
+    exp_avg_sq[i] = static_cast<float>(i % 7) * 0.0001f;
+  }
+  const AdamWParams params{.learning_rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f};
+  for (const VectorIsa isa : {VectorIsa::kV3, BestVectorIsa()}) {
+    auto expected = weights, m = exp_avg, v = exp_avg_sq;
+    AdamWUpdate(params, gradient, expected, m, v, isa);
+    auto actual = weights, m2 = exp_avg, v2 = exp_avg_sq;
+    std::vector<Bfloat16> rounded(kSize);
+    AdamWUpdate(params, gradient, actual, m2, v2, rounded, isa);
+    EXPECT_EQ(actual, expected);
+    EXPECT_EQ(m2, m);
+    EXPECT_EQ(v2, v);
+    for (size_t i = 0; i < kSize; ++i) EXPECT_EQ(rounded[i], ToBfloat16(expected[i]));
+  }
+}
+
 }  // namespace
 }  // namespace penstock

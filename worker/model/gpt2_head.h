@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/model/gpt2_shape.h"
-#include "worker/model/tensor_group.h"
+#include "worker/model/group_sum.h"
 #include "worker/model/tensor_layout.h"
 #include "worker/ops/backend.h"
 
@@ -22,64 +22,62 @@ namespace penstock {
 
 class Gpt2Head {
  public:
+  template <typename Pointer>
   struct Tensors {
-    float* ln_f_weight;  // (C)
-    float* ln_f_bias;    // (C)
-    float* wte;          // (V, C) of this tensor rank; in gradients the head's own part
+    Pointer ln_f_weight;  // (C)
+    Pointer ln_f_bias;    // (C)
+    Pointer wte;          // (V, C) of this tensor rank; in gradients the head's own part
   };
+  using Weights = Tensors<const void*>;  // of the shape's type
+  using Gradients = Tensors<float*>;
 
-  // What the backward pass needs of a forward pass.
+  // What the backward pass needs of a forward pass. `void` is of the shape's type.
   struct Activations {
-    float* x;          // (B, T, C)
-    float* mean;       // (B, T)
-    float* rstd;       // (B, T)
-    float* norm_grad;  // (B, T, C), towards the norm's output
+    void* x;          // (B, T, C)
+    float* mean;      // (B, T)
+    float* rstd;      // (B, T)
+    void* norm_grad;  // (B, T, C), towards the norm's output
   };
 
   struct Scratch {
-    float* norm;    // (B, T, C)
-    float* logits;  // logits_elements()
+    void* norm;                // (B, T, C)
+    float* logits;             // logits_bytes()
+    RowReduction* reductions;  // (tensor degree, rows of a chunk)
     OpContext context;
-    // Null without tensor parallelism, as are the reductions: (degree, rows of a chunk).
-    TensorGroup* tensor = nullptr;
-    RowReduction* reductions = nullptr;
+    GroupSum sum;
   };
 
   static absl::StatusOr<std::unique_ptr<Gpt2Head>> Create(const Gpt2Shape& shape, Backend* backend);
 
-  int64_t activation_elements() const { return activation_elements_; }
-  Activations ActivationsAt(float* region) const;
-  int64_t logits_elements() const;
+  int64_t activation_bytes() const { return activation_bytes_; }
+  Activations ActivationsAt(std::byte* region) const;
+  int64_t logits_bytes() const;
   int64_t reductions_bytes() const;
   int64_t workspace_bytes() const;
 
-  // Reads activations.x; targets (B, T). With `gradients` also writes the rest of activations and adds to
-  // gradients->wte; without, only the loss is computed.
-  absl::StatusOr<LossSum> Forward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
-                                  const int32_t* targets, const Tensors* gradients) const;
+  // Reads activations.x; targets (B, T). With `gradients` also writes the rest of activations and adds to, or with
+  // kWrite writes, gradients->wte; without, only the loss is computed.
+  absl::StatusOr<LossSum> Forward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                                  const int32_t* targets, const Gradients* gradients, GradientMode mode) const;
   // Writes gradient (B, T, C) towards x; adds to the norm's gradients.
-  absl::Status Backward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
-                        const Tensors& gradients, float* gradient) const;
+  absl::Status Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                        const Gradients& gradients, void* gradient) const;
+  // Clears what is added to in either mode: the norm's gradients.
+  absl::Status ClearGradients(const OpContext& context, const Gradients& gradients) const;
 
  private:
   // Rows [begin, begin + rows) of a micro-batch, in operations of their own.
   struct Chunk {
     int64_t begin = 0;
     int64_t rows = 0;
-    std::unique_ptr<Linear> project;
-    std::unique_ptr<CrossEntropy> loss;
-    // In its place with tensor parallelism.
-    std::unique_ptr<SplitCrossEntropy> split_loss;
+    std::unique_ptr<LinearCrossEntropy> head;
   };
 
   Gpt2Head(const Gpt2Shape& shape, Backend* backend);
 
-  // The loss of a chunk's logits, which `training` replaces by their gradient.
-  absl::StatusOr<LossSum> Loss(const Chunk& chunk, const Scratch& scratch, const int32_t* targets, bool training) const;
-
   const Gpt2Shape shape_;
   Backend* const backend_;
-  int64_t activation_elements_ = 0;
+  int64_t activation_bytes_ = 0;
   std::unique_ptr<LayerNorm> norm_;
   std::vector<Chunk> chunks_;
 };

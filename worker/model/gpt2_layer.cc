@@ -7,93 +7,85 @@
 namespace penstock {
 namespace {
 
-// The activations of a layer at `base` (null is fine when only the size is wanted); *elements is their size.
-Gpt2Layer::Activations LayOut(const Gpt2Shape& shape, float* base, int64_t* elements) {
-  TensorLayout layout;
-  const auto tensor = [&](int64_t size) {
-    const int64_t offset = layout.Add(size);
-    return base == nullptr ? nullptr : base + offset;
-  };
+// The activations of a layer at `base` (null is fine when only the size is wanted); *bytes is their size.
+Gpt2Layer::Activations LayOut(const Gpt2Shape& shape, std::byte* base, int64_t* bytes) {
+  TensorLayout layout(base);
+  const auto tensor = [&](int64_t elements) { return layout.Add(shape.type, elements); };
   const int64_t rows = shape.rows();
   const int64_t boundary = shape.boundary_elements();
   Gpt2Layer::Activations activations{};
   activations.x = tensor(boundary);
   activations.ln_1 = tensor(boundary);
-  activations.ln_1_mean = tensor(rows);
-  activations.ln_1_rstd = tensor(rows);
+  activations.ln_1_mean = layout.AddFloats(rows);
+  activations.ln_1_rstd = layout.AddFloats(rows);
   activations.qkv = tensor(3 * rows * shape.attention_width());
-  activations.log_sum_exp = tensor(rows * shape.heads);
+  activations.log_sum_exp = layout.AddFloats(rows * shape.heads);
   activations.attention = tensor(rows * shape.attention_width());
   activations.mid = tensor(boundary);
   activations.ln_2 = tensor(boundary);
-  activations.ln_2_mean = tensor(rows);
-  activations.ln_2_rstd = tensor(rows);
+  activations.ln_2_mean = layout.AddFloats(rows);
+  activations.ln_2_rstd = layout.AddFloats(rows);
   activations.fc = tensor(rows * shape.mlp_hidden);
   activations.gelu = tensor(rows * shape.mlp_hidden);
-  *elements = layout.elements();
+  *bytes = layout.bytes();
   return activations;
 }
 
 }  // namespace
 
-Gpt2Layer::Tensors Gpt2Layer::Tensors::Find(const std::function<float*(std::string_view)>& find) {
-  return {.ln_1_weight = find("ln_1.weight"),
-          .ln_1_bias = find("ln_1.bias"),
-          .qkv_weight = find("attn.qkv.weight"),
-          .qkv_bias = find("attn.qkv.bias"),
-          .proj_weight = find("attn.proj.weight"),
-          .proj_bias = find("attn.proj.bias"),
-          .ln_2_weight = find("ln_2.weight"),
-          .ln_2_bias = find("ln_2.bias"),
-          .fc_weight = find("mlp.fc.weight"),
-          .fc_bias = find("mlp.fc.bias"),
-          .mlp_proj_weight = find("mlp.proj.weight"),
-          .mlp_proj_bias = find("mlp.proj.bias")};
+Gpt2Layer::Gpt2Layer(const Gpt2Shape& shape, Backend* backend) : shape_(shape), backend_(backend) {
+  LayOut(shape_, nullptr, &activation_bytes_);
 }
 
-Gpt2Layer::Gpt2Layer(const Gpt2Shape& shape) : shape_(shape) { LayOut(shape_, nullptr, &activation_elements_); }
-
 absl::StatusOr<std::unique_ptr<Gpt2Layer>> Gpt2Layer::Create(const Gpt2Shape& shape, Backend* backend) {
-  std::unique_ptr<Gpt2Layer> layer(new Gpt2Layer(shape));
+  std::unique_ptr<Gpt2Layer> layer(new Gpt2Layer(shape, backend));
   const int64_t rows = shape.rows();
   const int64_t hidden = shape.hidden;
   const int64_t width = shape.attention_width();
-  PENSTOCK_ASSIGN_OR_RETURN(layer->norm_,
-                            backend->CreateLayerNorm({.rows = rows, .width = hidden, .epsilon = shape.epsilon}));
   PENSTOCK_ASSIGN_OR_RETURN(
-      layer->qkv_,
-      backend->CreateLinear(
-          {.rows = rows, .in = hidden, .out = 3 * width, .layout = WeightLayout::kOutIn, .has_bias = true}));
-  PENSTOCK_ASSIGN_OR_RETURN(
-      layer->attention_,
-      backend->CreateCausalAttention(
-          {.batch = shape.batch, .seq_length = shape.seq_length, .heads = shape.heads, .head_dim = shape.head_dim}));
+      layer->norm_,
+      backend->CreateLayerNorm({.rows = rows, .width = hidden, .epsilon = shape.epsilon, .type = shape.type}));
+  PENSTOCK_ASSIGN_OR_RETURN(layer->qkv_, backend->CreateLinear({.rows = rows,
+                                                                .in = hidden,
+                                                                .out = 3 * width,
+                                                                .layout = WeightLayout::kOutIn,
+                                                                .has_bias = true,
+                                                                .type = shape.type}));
+  PENSTOCK_ASSIGN_OR_RETURN(layer->attention_, backend->CreateCausalAttention({.batch = shape.batch,
+                                                                               .seq_length = shape.seq_length,
+                                                                               .heads = shape.heads,
+                                                                               .head_dim = shape.head_dim,
+                                                                               .type = shape.type}));
   PENSTOCK_ASSIGN_OR_RETURN(layer->proj_, backend->CreateLinear({.rows = rows,
                                                                  .in = width,
                                                                  .out = hidden,
                                                                  .layout = WeightLayout::kInOut,
-                                                                 .has_bias = shape.adds_replicated()}));
-  PENSTOCK_ASSIGN_OR_RETURN(layer->add_, backend->CreateResidualAdd(shape.boundary_elements()));
-  PENSTOCK_ASSIGN_OR_RETURN(
-      layer->fc_,
-      backend->CreateLinear(
-          {.rows = rows, .in = hidden, .out = shape.mlp_hidden, .layout = WeightLayout::kOutIn, .has_bias = true}));
-  PENSTOCK_ASSIGN_OR_RETURN(layer->gelu_, backend->CreateGelu(rows * shape.mlp_hidden));
+                                                                 .has_bias = shape.adds_replicated(),
+                                                                 .type = shape.type}));
+  PENSTOCK_ASSIGN_OR_RETURN(layer->add_, backend->CreateResidualAdd(shape.boundary_elements(), shape.type));
+  PENSTOCK_ASSIGN_OR_RETURN(layer->fc_, backend->CreateLinear({.rows = rows,
+                                                               .in = hidden,
+                                                               .out = shape.mlp_hidden,
+                                                               .layout = WeightLayout::kOutIn,
+                                                               .has_bias = true,
+                                                               .type = shape.type}));
+  PENSTOCK_ASSIGN_OR_RETURN(layer->gelu_, backend->CreateGelu(rows * shape.mlp_hidden, shape.type));
   PENSTOCK_ASSIGN_OR_RETURN(layer->mlp_proj_, backend->CreateLinear({.rows = rows,
                                                                      .in = shape.mlp_hidden,
                                                                      .out = hidden,
                                                                      .layout = WeightLayout::kInOut,
-                                                                     .has_bias = shape.adds_replicated()}));
+                                                                     .has_bias = shape.adds_replicated(),
+                                                                     .type = shape.type}));
   return layer;
 }
 
-Gpt2Layer::Activations Gpt2Layer::ActivationsAt(float* region) const {
-  int64_t elements = 0;
-  return LayOut(shape_, region, &elements);
+Gpt2Layer::Activations Gpt2Layer::ActivationsAt(std::byte* region) const {
+  int64_t bytes = 0;
+  return LayOut(shape_, region, &bytes);
 }
 
-int64_t Gpt2Layer::wide_elements() const {
-  return shape_.rows() * std::max(3 * shape_.attention_width(), shape_.mlp_hidden);
+int64_t Gpt2Layer::wide_bytes() const {
+  return shape_.rows() * std::max(3 * shape_.attention_width(), shape_.mlp_hidden) * BytesOf(shape_.type);
 }
 
 int64_t Gpt2Layer::workspace_bytes() const {
@@ -102,12 +94,7 @@ int64_t Gpt2Layer::workspace_bytes() const {
                    mlp_proj_->workspace_bytes()});
 }
 
-absl::Status Gpt2Layer::Sum(const Scratch& scratch, float* partial) const {
-  if (scratch.tensor == nullptr) return absl::OkStatus();
-  return scratch.tensor->Sum(scratch.context, partial, shape_.boundary_elements());
-}
-
-absl::Status Gpt2Layer::Forward(const Tensors& weights, const Activations& a, const Scratch& scratch, float* y) const {
+absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, const Scratch& scratch, void* y) const {
   const OpContext& context = scratch.context;
   PENSTOCK_RETURN_IF_ERROR(
       norm_->Forward(context, a.x, weights.ln_1_weight, weights.ln_1_bias, a.ln_1, a.ln_1_mean, a.ln_1_rstd));
@@ -115,58 +102,73 @@ absl::Status Gpt2Layer::Forward(const Tensors& weights, const Activations& a, co
   PENSTOCK_RETURN_IF_ERROR(attention_->Forward(context, a.qkv, a.attention, a.log_sum_exp));
   PENSTOCK_RETURN_IF_ERROR(
       proj_->Forward(context, a.attention, weights.proj_weight, Replicated(weights.proj_bias), scratch.narrow));
-  PENSTOCK_RETURN_IF_ERROR(Sum(scratch, scratch.narrow));
-  PENSTOCK_RETURN_IF_ERROR(add_->Forward(context, a.x, scratch.narrow, a.mid));
+  PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
 
-  PENSTOCK_RETURN_IF_ERROR(
-      norm_->Forward(context, a.mid, weights.ln_2_weight, weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
+  PENSTOCK_RETURN_IF_ERROR(norm_->ForwardOfSum(context, a.x, scratch.narrow, a.mid, weights.ln_2_weight,
+                                               weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
   PENSTOCK_RETURN_IF_ERROR(fc_->Forward(context, a.ln_2, weights.fc_weight, weights.fc_bias, a.fc));
   PENSTOCK_RETURN_IF_ERROR(gelu_->Forward(context, a.fc, a.gelu));
   PENSTOCK_RETURN_IF_ERROR(
       mlp_proj_->Forward(context, a.gelu, weights.mlp_proj_weight, Replicated(weights.mlp_proj_bias), scratch.narrow));
-  PENSTOCK_RETURN_IF_ERROR(Sum(scratch, scratch.narrow));
+  PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
   return add_->Forward(context, a.mid, scratch.narrow, y);
 }
 
-absl::Status Gpt2Layer::Backward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
-                                 const Tensors& gradients, float* gradient) const {
-  PENSTOCK_RETURN_IF_ERROR(MlpBackward(weights, activations, scratch, gradients, gradient));
-  return AttentionBackward(weights, activations, scratch, gradients, gradient);
+absl::Status Gpt2Layer::Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                                 const Gradients& gradients, GradientMode mode, void* gradient) const {
+  PENSTOCK_RETURN_IF_ERROR(MlpBackward(weights, activations, scratch, gradients, mode, gradient));
+  return AttentionBackward(weights, activations, scratch, gradients, mode, gradient);
 }
 
 // gradient: from y to mid.
-absl::Status Gpt2Layer::MlpBackward(const Tensors& weights, const Activations& a, const Scratch& scratch,
-                                    const Tensors& gradients, float* gradient) const {
+absl::Status Gpt2Layer::MlpBackward(const Weights& weights, const Activations& a, const Scratch& scratch,
+                                    const Gradients& gradients, GradientMode mode, void* gradient) const {
   const OpContext& context = scratch.context;
-  float* d_fc = scratch.wide;      // (B, T, F)
-  float* d_ln_2 = scratch.narrow;  // (B, T, C)
+  void* d_fc = scratch.wide;      // (B, T, F)
+  void* d_ln_2 = scratch.narrow;  // (B, T, C)
   PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardWeight(context, a.gelu, gradient, gradients.mlp_proj_weight,
-                                                     Replicated(gradients.mlp_proj_bias)));
+                                                     Replicated(gradients.mlp_proj_bias), mode));
   PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardInput(context, gradient, weights.mlp_proj_weight, d_fc));
   PENSTOCK_RETURN_IF_ERROR(gelu_->Backward(context, a.fc, d_fc, d_fc));
-  PENSTOCK_RETURN_IF_ERROR(fc_->BackwardWeight(context, a.ln_2, d_fc, gradients.fc_weight, gradients.fc_bias));
+  PENSTOCK_RETURN_IF_ERROR(fc_->BackwardWeight(context, a.ln_2, d_fc, gradients.fc_weight, gradients.fc_bias, mode));
   PENSTOCK_RETURN_IF_ERROR(fc_->BackwardInput(context, d_fc, weights.fc_weight, d_ln_2));
-  PENSTOCK_RETURN_IF_ERROR(Sum(scratch, d_ln_2));
+  PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, d_ln_2, shape_.boundary_elements()));
   return norm_->Backward(context, a.mid, weights.ln_2_weight, a.ln_2_mean, a.ln_2_rstd, d_ln_2, gradient,
                          gradients.ln_2_weight, gradients.ln_2_bias);
 }
 
 // gradient: from mid to x.
-absl::Status Gpt2Layer::AttentionBackward(const Tensors& weights, const Activations& a, const Scratch& scratch,
-                                          const Tensors& gradients, float* gradient) const {
+absl::Status Gpt2Layer::AttentionBackward(const Weights& weights, const Activations& a, const Scratch& scratch,
+                                          const Gradients& gradients, GradientMode mode, void* gradient) const {
   const OpContext& context = scratch.context;
-  float* d_attention = scratch.narrow;  // (B, T, A)
-  float* d_qkv = scratch.wide;          // (B, T, H, 3, D)
-  PENSTOCK_RETURN_IF_ERROR(
-      proj_->BackwardWeight(context, a.attention, gradient, gradients.proj_weight, Replicated(gradients.proj_bias)));
+  void* d_attention = scratch.narrow;  // (B, T, A)
+  void* d_qkv = scratch.wide;          // (B, T, H, 3, D)
+  PENSTOCK_RETURN_IF_ERROR(proj_->BackwardWeight(context, a.attention, gradient, gradients.proj_weight,
+                                                 Replicated(gradients.proj_bias), mode));
   PENSTOCK_RETURN_IF_ERROR(proj_->BackwardInput(context, gradient, weights.proj_weight, d_attention));
   PENSTOCK_RETURN_IF_ERROR(attention_->Backward(context, a.qkv, a.attention, a.log_sum_exp, d_attention, d_qkv));
-  PENSTOCK_RETURN_IF_ERROR(qkv_->BackwardWeight(context, a.ln_1, d_qkv, gradients.qkv_weight, gradients.qkv_bias));
-  float* d_ln_1 = scratch.narrow;  // (B, T, C); d_attention is used up
+  PENSTOCK_RETURN_IF_ERROR(
+      qkv_->BackwardWeight(context, a.ln_1, d_qkv, gradients.qkv_weight, gradients.qkv_bias, mode));
+  void* d_ln_1 = scratch.narrow;  // (B, T, C); d_attention is used up
   PENSTOCK_RETURN_IF_ERROR(qkv_->BackwardInput(context, d_qkv, weights.qkv_weight, d_ln_1));
-  PENSTOCK_RETURN_IF_ERROR(Sum(scratch, d_ln_1));
+  PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, d_ln_1, shape_.boundary_elements()));
   return norm_->Backward(context, a.x, weights.ln_1_weight, a.ln_1_mean, a.ln_1_rstd, d_ln_1, gradient,
                          gradients.ln_1_weight, gradients.ln_1_bias);
+}
+
+absl::Status Gpt2Layer::ClearGradients(const OpContext& context, const Gradients& gradients) const {
+  struct Piece {
+    float* at;
+    int64_t elements;
+  };
+  for (const Piece& piece :
+       {Piece{gradients.ln_1_weight, shape_.hidden}, Piece{gradients.ln_1_bias, shape_.hidden},
+        Piece{gradients.qkv_bias, 3 * shape_.attention_width()}, Piece{gradients.proj_bias, shape_.hidden},
+        Piece{gradients.ln_2_weight, shape_.hidden}, Piece{gradients.ln_2_bias, shape_.hidden},
+        Piece{gradients.fc_bias, shape_.mlp_hidden}, Piece{gradients.mlp_proj_bias, shape_.hidden}}) {
+    PENSTOCK_RETURN_IF_ERROR(backend_->Zero(context, piece.at, piece.elements * static_cast<int64_t>(sizeof(float))));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace penstock

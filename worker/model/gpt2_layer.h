@@ -20,7 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/model/gpt2_shape.h"
-#include "worker/model/tensor_group.h"
+#include "worker/model/group_sum.h"
 #include "worker/model/tensor_layout.h"
 #include "worker/ops/backend.h"
 
@@ -28,81 +28,100 @@ namespace penstock {
 
 class Gpt2Layer {
  public:
-  // The layer's parameters, or their gradients, in canonical layout.
+  // Where the layer's parameters are, or their gradients, in canonical layout.
+  template <typename Pointer>
   struct Tensors {
-    float* ln_1_weight;      // (C)
-    float* ln_1_bias;        // (C)
-    float* qkv_weight;       // (H, 3, D, C)
-    float* qkv_bias;         // (H, 3, D)
-    float* proj_weight;      // (A, C), in first
-    float* proj_bias;        // (C)
-    float* ln_2_weight;      // (C)
-    float* ln_2_bias;        // (C)
-    float* fc_weight;        // (F, C), out first
-    float* fc_bias;          // (F)
-    float* mlp_proj_weight;  // (F, C), in first
-    float* mlp_proj_bias;    // (C)
+    Pointer ln_1_weight;      // (C)
+    Pointer ln_1_bias;        // (C)
+    Pointer qkv_weight;       // (H, 3, D, C)
+    Pointer qkv_bias;         // (H, 3, D)
+    Pointer proj_weight;      // (A, C), in first
+    Pointer proj_bias;        // (C)
+    Pointer ln_2_weight;      // (C)
+    Pointer ln_2_bias;        // (C)
+    Pointer fc_weight;        // (F, C), out first
+    Pointer fc_bias;          // (F)
+    Pointer mlp_proj_weight;  // (F, C), in first
+    Pointer mlp_proj_bias;    // (C)
 
     // find("ln_1.weight") gives where that parameter of the layer is.
-    static Tensors Find(const std::function<float*(std::string_view)>& find);
+    static Tensors Find(const std::function<Pointer(std::string_view)>& find) {
+      return {.ln_1_weight = find("ln_1.weight"),
+              .ln_1_bias = find("ln_1.bias"),
+              .qkv_weight = find("attn.qkv.weight"),
+              .qkv_bias = find("attn.qkv.bias"),
+              .proj_weight = find("attn.proj.weight"),
+              .proj_bias = find("attn.proj.bias"),
+              .ln_2_weight = find("ln_2.weight"),
+              .ln_2_bias = find("ln_2.bias"),
+              .fc_weight = find("mlp.fc.weight"),
+              .fc_bias = find("mlp.fc.bias"),
+              .mlp_proj_weight = find("mlp.proj.weight"),
+              .mlp_proj_bias = find("mlp.proj.bias")};
+    }
   };
+  using Weights = Tensors<const void*>;  // of the shape's type
+  using Gradients = Tensors<float*>;
 
-  // What the backward pass needs of a forward pass.
+  // What the backward pass needs of a forward pass. `void` is of the shape's type.
   struct Activations {
-    float* x;            // (B, T, C)
-    float* ln_1;         // (B, T, C)
+    void* x;             // (B, T, C)
+    void* ln_1;          // (B, T, C)
     float* ln_1_mean;    // (B, T)
     float* ln_1_rstd;    // (B, T)
-    float* qkv;          // (B, T, H, 3, D)
+    void* qkv;           // (B, T, H, 3, D)
     float* log_sum_exp;  // (B, H, T)
-    float* attention;    // (B, T, A)
-    float* mid;          // (B, T, C)
-    float* ln_2;         // (B, T, C)
+    void* attention;     // (B, T, A)
+    void* mid;           // (B, T, C)
+    void* ln_2;          // (B, T, C)
     float* ln_2_mean;    // (B, T)
     float* ln_2_rstd;    // (B, T)
-    float* fc;           // (B, T, F)
-    float* gelu;         // (B, T, F)
+    void* fc;            // (B, T, F)
+    void* gelu;          // (B, T, F)
   };
 
   // Memory shared by all layers.
   struct Scratch {
-    float* narrow;  // (B, T, C)
-    float* wide;    // (B, T, max(3 A, F))
+    void* narrow;  // (B, T, C)
+    void* wide;    // (B, T, max(3 A, F))
     OpContext context;
-    // Null without tensor parallelism.
-    TensorGroup* tensor = nullptr;
+    GroupSum sum;
   };
 
   static absl::StatusOr<std::unique_ptr<Gpt2Layer>> Create(const Gpt2Shape& shape, Backend* backend);
 
-  // Elements of one layer's activations, and where they are in a region of that size.
-  int64_t activation_elements() const { return activation_elements_; }
-  Activations ActivationsAt(float* region) const;
+  // Of one layer's activations, and where they are in a region of that size.
+  int64_t activation_bytes() const { return activation_bytes_; }
+  Activations ActivationsAt(std::byte* region) const;
 
-  int64_t narrow_elements() const { return shape_.boundary_elements(); }
-  int64_t wide_elements() const;
+  int64_t wide_bytes() const;
   int64_t workspace_bytes() const;
 
   // Reads activations.x, writes the rest of them and y (B, T, C).
-  absl::Status Forward(const Tensors& weights, const Activations& activations, const Scratch& scratch, float* y) const;
-  // gradient (B, T, C): on entry towards y, on return towards x. Adds to `gradients`.
-  absl::Status Backward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
-                        const Tensors& gradients, float* gradient) const;
+  absl::Status Forward(const Weights& weights, const Activations& activations, const Scratch& scratch, void* y) const;
+  // gradient (B, T, C): on entry towards y, on return towards x. Adds to `gradients`; with kWrite the matrices' are
+  // written, which saves ClearGradients the most of its work.
+  absl::Status Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                        const Gradients& gradients, GradientMode mode, void* gradient) const;
+  // Clears what Backward adds to in either mode: all but the matrices.
+  absl::Status ClearGradients(const OpContext& context, const Gradients& gradients) const;
 
  private:
-  explicit Gpt2Layer(const Gpt2Shape& shape);
+  Gpt2Layer(const Gpt2Shape& shape, Backend* backend);
 
-  // Adds up what the tensor ranks have of (B, T, C).
-  absl::Status Sum(const Scratch& scratch, float* partial) const;
   // The row-parallel biases and their gradients are tensor rank 0's; null elsewhere.
-  float* Replicated(float* bias) const { return shape_.adds_replicated() ? bias : nullptr; }
-  absl::Status MlpBackward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
-                           const Tensors& gradients, float* gradient) const;
-  absl::Status AttentionBackward(const Tensors& weights, const Activations& activations, const Scratch& scratch,
-                                 const Tensors& gradients, float* gradient) const;
+  template <typename Pointer>
+  Pointer Replicated(Pointer bias) const {
+    return shape_.adds_replicated() ? bias : nullptr;
+  }
+  absl::Status MlpBackward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                           const Gradients& gradients, GradientMode mode, void* gradient) const;
+  absl::Status AttentionBackward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                                 const Gradients& gradients, GradientMode mode, void* gradient) const;
 
   const Gpt2Shape shape_;
-  int64_t activation_elements_ = 0;
+  Backend* const backend_;
+  int64_t activation_bytes_ = 0;
   std::unique_ptr<LayerNorm> norm_;
   std::unique_ptr<Linear> qkv_;
   std::unique_ptr<CausalAttention> attention_;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/base/data_type.h"
 #include "core/layout/range.h"
 #include "core/layout/tensor_shard.h"
 #include "protos/penstock/v1/job.pb.h"
@@ -16,7 +17,8 @@ struct Gpt2Shape {
   int64_t hidden = 0;      // C
   int64_t head_dim = 0;    // D
   float epsilon = 0;
-  int64_t vocab_size = 0;  // of the model
+  int64_t vocab_size = 0;              // of the model
+  DataType type = DataType::kFloat32;  // of weights, activations and their gradients
 
   // What this tensor rank has of the layers: all of it without tensor parallelism.
   TensorShard tensor;
@@ -24,13 +26,14 @@ struct Gpt2Shape {
   int64_t mlp_hidden = 0;  // F
   ElementRange vocab;      // V tokens, [begin, end)
 
-  static Gpt2Shape Of(const v1::ModelSpec& spec, int64_t micro_batch_size, const TensorShard& tensor) {
+  static Gpt2Shape Of(const v1::ModelSpec& spec, int64_t micro_batch_size, const TensorShard& tensor, DataType type) {
     return {.batch = micro_batch_size,
             .seq_length = spec.seq_length(),
             .hidden = spec.hidden(),
             .head_dim = spec.hidden() / spec.heads(),
             .epsilon = static_cast<float>(spec.layer_norm_epsilon()),
             .vocab_size = spec.vocab_size(),
+            .type = type,
             .tensor = tensor,
             .heads = ShardOfAxis(spec.heads(), tensor).size(),
             .mlp_hidden = ShardOfAxis(spec.mlp_hidden(), tensor).size(),
@@ -39,7 +42,8 @@ struct Gpt2Shape {
 
   int64_t rows() const { return batch * seq_length; }            // B T
   int64_t boundary_elements() const { return rows() * hidden; }  // B T C
-  int64_t attention_width() const { return heads * head_dim; }   // A, which is C without tensor parallelism
+  int64_t boundary_bytes() const { return boundary_elements() * BytesOf(type); }
+  int64_t attention_width() const { return heads * head_dim; }  // A, which is C without tensor parallelism
   // Sums over the tensor group hold what is replicated once: tensor rank 0 adds it.
   bool adds_replicated() const { return tensor.rank == 0; }
 };

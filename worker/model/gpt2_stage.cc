@@ -18,9 +18,9 @@
 namespace penstock {
 namespace {
 
-absl::Status CheckSize(const char* what, size_t size, int64_t expected) {
+absl::Status CheckSize(const char* what, size_t size, int64_t expected, const char* unit = "bytes") {
   if (static_cast<int64_t>(size) == expected) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, " has ", size, " elements; this stage expects ", expected));
+  return absl::InvalidArgumentError(absl::StrCat(what, " has ", size, " ", unit, "; this stage expects ", expected));
 }
 
 class Gpt2Stage : public StageModel {
@@ -31,27 +31,28 @@ class Gpt2Stage : public StageModel {
         table_(table),
         options_(options),
         backend_(backend),
-        memory_(table, parameters, options.bucketed, plan) {}
+        memory_(table, parameters, options.type, options.bucketed, plan) {}
 
   // Creates the operations and plans the rest of the memory.
   absl::Status Plan(MemoryPlan* plan);
 
   void Bind(const Arena& arena, TensorGroup* tensor) override;
   const StageParameters& parameters() const override { return memory_.stage(); }
-  int64_t boundary_elements() const override { return shape_.boundary_elements(); }
+  DataType type() const override { return shape_.type; }
+  int64_t boundary_bytes() const override { return shape_.boundary_bytes(); }
   int64_t tokens_per_micro_batch() const override { return shape_.rows(); }
   int slots() const override { return options_.slots; }
-  std::span<float> UntiedWeights() override { return memory_.untied_weights(); }
-  std::span<float> TiedWeights() override { return memory_.tied_weights(); }
+  std::span<std::byte> UntiedWeights() override { return memory_.untied_weights(); }
+  std::span<std::byte> TiedWeights() override { return memory_.tied_weights(); }
   std::span<float> UntiedGradients() override { return memory_.untied_gradients(); }
   std::span<float> TiedGradients(TiedUse use) override {
     return use == TiedUse::kEmbedding ? memory_.embedding_gradients() : memory_.head_gradients();
   }
   void ZeroGradients() override;
   void SetBucketSink(BucketSink sink) override { sink_ = std::move(sink); }
-  std::span<float> InputBuffer(int slot) override;
+  std::span<std::byte> InputBuffer(int slot) override;
   absl::StatusOr<LossSum> Forward(int slot, const ForwardArgs& args) override;
-  absl::Status Backward(int slot, std::span<const float> grad_output, std::span<float> grad_input) override;
+  absl::Status Backward(int slot, std::span<const std::byte> grad_output, std::span<std::byte> grad_input) override;
   void Reset() override;
 
  private:
@@ -63,26 +64,26 @@ class Gpt2Stage : public StageModel {
     int32_t* tokens = nullptr;  // (B, T), on the first stage
     std::vector<Gpt2Layer::Activations> layers;
     Gpt2Head::Activations head{};
-    float* input = nullptr;  // (B, T, C): the first layer's x, or the head's
+    void* input = nullptr;  // (B, T, C): the first layer's x, or the head's
   };
 
   bool first() const { return memory_.stage().first; }
   bool last() const { return memory_.stage().last; }
-  int64_t SlotElements() const;
+  int64_t SlotBytes() const;
   void BindSlot(const Arena& arena, Slot* slot);
   absl::Status CheckForward(int slot, const ForwardArgs& args) const;
   absl::Status ReadInput(const ForwardArgs& args, Slot* slot);
   absl::StatusOr<LossSum> HeadForward(const Slot& slot, const ForwardArgs& args);
-  absl::Status BackwardInPlace(const Slot& slot, float* gradient);
+  absl::Status BackwardInPlace(const Slot& slot, void* gradient);
   // Runs `add`, which adds to the gradients of `bucket`. Of a bucketed stage they begin at zero and go to the sink.
   template <typename Add>
   absl::Status InBucket(const GradientBucket& (Gpt2Stage::*bucket)(int) const, int block, const Add& add);
   const GradientBucket& BlockBucket(int block) const { return memory_.BlockBucket(block); }
   const GradientBucket& HeadBucket(int) const { return memory_.HeadBucket(); }
-  float* Weight(const std::string& name) const;
+  const void* Weight(const std::string& name) const;
   float* Gradient(const std::string& name) const;
-  Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_, tensor_}; }
-  Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, context_, tensor_, reductions_}; }
+  Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_, sum_}; }
+  Gpt2Head::Scratch HeadScratch() const { return {narrow_, static_cast<float*>(wide_), reductions_, context_, sum_}; }
 
   // Constant after Plan.
   const Gpt2Shape shape_;
@@ -97,26 +98,30 @@ class Gpt2Stage : public StageModel {
   RegionId wide_region_;
   RegionId gradient_region_;
   RegionId reductions_region_;
+  RegionId sum_region_;
   RegionId workspace_region_;
 
   // Constant after Bind.
   StageParametersMemory memory_;
-  std::vector<Gpt2Layer::Tensors> layer_weights_;
-  std::vector<Gpt2Layer::Tensors> layer_gradients_;
-  Gpt2Head::Tensors head_weights_{};
-  Gpt2Head::Tensors head_gradients_{};
-  float* wte_ = nullptr;
-  float* wpe_ = nullptr;
+  std::vector<Gpt2Layer::Weights> layer_weights_;
+  std::vector<Gpt2Layer::Gradients> layer_gradients_;
+  Gpt2Head::Weights head_weights_{};
+  Gpt2Head::Gradients head_gradients_{};
+  const void* wte_ = nullptr;
+  const void* wpe_ = nullptr;
   float* wte_gradient_ = nullptr;
   float* wpe_gradient_ = nullptr;
-  float* narrow_ = nullptr;    // (B, T, C)
-  float* wide_ = nullptr;      // a layer's inner gradients, or a part of the logits
-  float* gradient_ = nullptr;  // (B, T, C): first stage, whose caller has no place for it
+  void* narrow_ = nullptr;    // (B, T, C)
+  void* wide_ = nullptr;      // a layer's inner gradients, or a part of the logits
+  void* gradient_ = nullptr;  // (B, T, C): first stage, whose caller has no place for it
   RowReduction* reductions_ = nullptr;
   OpContext context_;
-  TensorGroup* tensor_ = nullptr;
+  GroupSum sum_;
   BucketSink sink_;
 
+  // Matrices whose gradient nothing was added to since ZeroGradients: one flag a layer, one for the head.
+  std::vector<char> layers_cleared_;
+  bool head_cleared_ = false;
   std::vector<Slot> slots_;
 };
 
@@ -132,46 +137,50 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
                                                                      .seq_length = shape_.seq_length,
                                                                      .vocab_size = shape_.vocab_size,
                                                                      .hidden = shape_.hidden,
+                                                                     .type = shape_.type,
                                                                      .vocab_begin = shape_.vocab.begin,
                                                                      .vocab_end = shape_.vocab.end}));
     workspace = std::max(workspace, embedding_->workspace_bytes());
   }
   if (!layers_.empty()) {
     PENSTOCK_ASSIGN_OR_RETURN(layer_, Gpt2Layer::Create(shape_, backend_));
-    wide = std::max(wide, layer_->wide_elements());
+    wide = std::max(wide, layer_->wide_bytes());
     workspace = std::max(workspace, layer_->workspace_bytes());
   }
   if (last()) {
     PENSTOCK_ASSIGN_OR_RETURN(head_, Gpt2Head::Create(shape_, backend_));
-    wide = std::max(wide, head_->logits_elements());
+    wide = std::max(wide, head_->logits_bytes());
     workspace = std::max(workspace, head_->workspace_bytes());
   }
   for (int i = 0; i < options_.slots; ++i) {
     Slot slot;
-    slot.region = plan->AddFloats(MemoryClass::kActivation, "slot " + std::to_string(i), SlotElements());
+    slot.region = plan->Add(MemoryClass::kActivation, "slot " + std::to_string(i), SlotBytes());
     slot.tokens_region = plan->Add(MemoryClass::kActivation, "slot " + std::to_string(i) + " tokens",
                                    first() ? shape_.rows() * static_cast<int64_t>(sizeof(int32_t)) : 0);
     slots_.push_back(std::move(slot));
   }
-  narrow_region_ = plan->AddFloats(MemoryClass::kWorkspace, "(B, T, C)", shape_.boundary_elements());
-  wide_region_ = plan->AddFloats(MemoryClass::kWorkspace, "inner gradients and logits", wide);
-  gradient_region_ =
-      plan->AddFloats(MemoryClass::kWorkspace, "gradient of the input", first() ? shape_.boundary_elements() : 0);
+  narrow_region_ = plan->Add(MemoryClass::kWorkspace, "(B, T, C)", shape_.boundary_bytes());
+  wide_region_ = plan->Add(MemoryClass::kWorkspace, "inner gradients and logits", wide);
+  gradient_region_ = plan->Add(MemoryClass::kWorkspace, "gradient of the input", first() ? shape_.boundary_bytes() : 0);
   reductions_region_ = plan->Add(MemoryClass::kWorkspace, "reductions of rows of logits",
                                  head_ != nullptr ? head_->reductions_bytes() : 0);
+  const bool widens = shape_.tensor.degree > 1 && shape_.type != DataType::kFloat32;
+  sum_region_ =
+      plan->AddFloats(MemoryClass::kWorkspace, "sums over the tensor group", widens ? shape_.boundary_elements() : 0);
   workspace_region_ = plan->Add(MemoryClass::kWorkspace, "operations", workspace);
+  layers_cleared_.resize(layers_.size());
   return absl::OkStatus();
 }
 
-int64_t Gpt2Stage::SlotElements() const {
-  int64_t elements = 0;
-  if (layer_ != nullptr) elements += static_cast<int64_t>(layers_.size()) * layer_->activation_elements();
-  if (head_ != nullptr) elements += head_->activation_elements();
+int64_t Gpt2Stage::SlotBytes() const {
+  int64_t bytes = 0;
+  if (layer_ != nullptr) bytes += static_cast<int64_t>(layers_.size()) * layer_->activation_bytes();
+  if (head_ != nullptr) bytes += head_->activation_bytes();
   // An embedding alone: its output only passes through.
-  return std::max(elements, shape_.boundary_elements());
+  return std::max(bytes, shape_.boundary_bytes());
 }
 
-float* Gpt2Stage::Weight(const std::string& name) const {
+const void* Gpt2Stage::Weight(const std::string& name) const {
   const Parameter* parameter = table_.Find(name);
   PENSTOCK_CHECK(parameter != nullptr);
   return memory_.Weight(*parameter);
@@ -186,14 +195,17 @@ float* Gpt2Stage::Gradient(const std::string& name) const {
 void Gpt2Stage::Bind(const Arena& arena, TensorGroup* tensor) {
   PENSTOCK_CHECK(tensor == nullptr ? shape_.tensor.degree == 1 : tensor->shard() == shape_.tensor);
   // A group of one has nothing to add up.
-  tensor_ = shape_.tensor.degree == 1 ? nullptr : tensor;
+  sum_ = {.tensor = shape_.tensor.degree == 1 ? nullptr : tensor,
+          .backend = backend_,
+          .type = shape_.type,
+          .wide = arena.Floats(sum_region_).data()};
   memory_.Bind(arena);
   for (const int layer : layers_) {
     const std::string prefix = "h." + std::to_string(layer) + ".";
     layer_weights_.push_back(
-        Gpt2Layer::Tensors::Find([&](std::string_view name) { return Weight(prefix + std::string(name)); }));
+        Gpt2Layer::Weights::Find([&](std::string_view name) { return Weight(prefix + std::string(name)); }));
     layer_gradients_.push_back(
-        Gpt2Layer::Tensors::Find([&](std::string_view name) { return Gradient(prefix + std::string(name)); }));
+        Gpt2Layer::Gradients::Find([&](std::string_view name) { return Gradient(prefix + std::string(name)); }));
   }
   if (first()) {
     wte_ = Weight("wte");
@@ -205,9 +217,9 @@ void Gpt2Stage::Bind(const Arena& arena, TensorGroup* tensor) {
     head_weights_ = {Weight("ln_f.weight"), Weight("ln_f.bias"), Weight("wte")};
     head_gradients_ = {Gradient("ln_f.weight"), Gradient("ln_f.bias"), memory_.head_gradients().data()};
   }
-  narrow_ = arena.Floats(narrow_region_).data();
-  wide_ = arena.Floats(wide_region_).data();
-  gradient_ = arena.Floats(gradient_region_).data();
+  narrow_ = arena.Bytes(narrow_region_).data();
+  wide_ = arena.Bytes(wide_region_).data();
+  gradient_ = arena.Bytes(gradient_region_).data();
   reductions_ = reinterpret_cast<RowReduction*>(arena.Bytes(reductions_region_).data());
   const std::span<std::byte> workspace = arena.Bytes(workspace_region_);
   context_ = {.workspace = workspace.data(), .workspace_bytes = static_cast<int64_t>(workspace.size())};
@@ -215,11 +227,11 @@ void Gpt2Stage::Bind(const Arena& arena, TensorGroup* tensor) {
 }
 
 void Gpt2Stage::BindSlot(const Arena& arena, Slot* slot) {
-  float* at = arena.Floats(slot->region).data();
+  std::byte* at = arena.Bytes(slot->region).data();
   slot->input = at;
   for (size_t i = 0; i < layers_.size(); ++i) {
     slot->layers.push_back(layer_->ActivationsAt(at));
-    at += layer_->activation_elements();
+    at += layer_->activation_bytes();
   }
   if (head_ != nullptr) slot->head = head_->ActivationsAt(at);
   if (!slot->layers.empty()) {
@@ -230,18 +242,28 @@ void Gpt2Stage::BindSlot(const Arena& arena, Slot* slot) {
   slot->tokens = reinterpret_cast<int32_t*>(arena.Bytes(slot->tokens_region).data());
 }
 
+// The matrices' gradients are most of the memory: their first micro-batch writes them instead.
 void Gpt2Stage::ZeroGradients() {
-  for (const std::span<float> gradients :
-       {memory_.untied_gradients(), memory_.embedding_gradients(), memory_.head_gradients()}) {
-    const absl::Status status =
-        backend_->Zero(context_, gradients.data(), static_cast<int64_t>(gradients.size_bytes()));
-    PENSTOCK_CHECK(status.ok());
+  if (options_.bucketed) return;  // each bucket is cleared when its turn comes
+  const auto zero = [this](float* at, int64_t elements) {
+    PENSTOCK_CHECK(backend_->Zero(context_, at, elements * static_cast<int64_t>(sizeof(float))).ok());
+  };
+  if (first()) {
+    zero(wte_gradient_, static_cast<int64_t>(memory_.embedding_gradients().size()));
+    zero(wpe_gradient_, table_.Find("wpe")->size());
   }
+  for (const Gpt2Layer::Gradients& gradients : layer_gradients_) {
+    PENSTOCK_CHECK(layer_->ClearGradients(context_, gradients).ok());
+  }
+  std::fill(layers_cleared_.begin(), layers_cleared_.end(), true);
+  if (last()) PENSTOCK_CHECK(head_->ClearGradients(context_, head_gradients_).ok());
+  head_cleared_ = true;
 }
 
-std::span<float> Gpt2Stage::InputBuffer(int slot) {
+std::span<std::byte> Gpt2Stage::InputBuffer(int slot) {
   if (first()) return {};
-  return {slots_.at(static_cast<size_t>(slot)).input, static_cast<size_t>(shape_.boundary_elements())};
+  return {static_cast<std::byte*>(slots_.at(static_cast<size_t>(slot)).input),
+          static_cast<size_t>(shape_.boundary_bytes())};
 }
 
 absl::Status Gpt2Stage::CheckForward(int slot, const ForwardArgs& args) const {
@@ -252,19 +274,18 @@ absl::Status Gpt2Stage::CheckForward(int slot, const ForwardArgs& args) const {
     return absl::FailedPreconditionError(
         absl::StrCat("slot ", slot, " still holds a micro-batch whose backward pass hasn't run"));
   }
-  PENSTOCK_RETURN_IF_ERROR(CheckSize("tokens", args.tokens.size(), first() ? shape_.rows() : 0));
-  PENSTOCK_RETURN_IF_ERROR(CheckSize("input", args.input.size(), first() ? 0 : shape_.boundary_elements()));
-  PENSTOCK_RETURN_IF_ERROR(CheckSize("targets", args.targets.size(), last() ? shape_.rows() : 0));
-  return CheckSize("output", args.output.size(), last() ? 0 : shape_.boundary_elements());
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("tokens", args.tokens.size(), first() ? shape_.rows() : 0, "elements"));
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("input", args.input.size(), first() ? 0 : shape_.boundary_bytes()));
+  PENSTOCK_RETURN_IF_ERROR(CheckSize("targets", args.targets.size(), last() ? shape_.rows() : 0, "elements"));
+  return CheckSize("output", args.output.size(), last() ? 0 : shape_.boundary_bytes());
 }
 
 absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
   if (first()) {
     std::copy(args.tokens.begin(), args.tokens.end(), slot->tokens);
-    const float* positions = shape_.adds_replicated() ? wpe_ : nullptr;
+    const void* positions = shape_.adds_replicated() ? wpe_ : nullptr;
     PENSTOCK_RETURN_IF_ERROR(embedding_->Forward(context_, slot->tokens, wte_, positions, slot->input));
-    if (tensor_ == nullptr) return absl::OkStatus();
-    return tensor_->Sum(context_, slot->input, shape_.boundary_elements());
+    return sum_(context_, slot->input, shape_.boundary_elements());
   }
   if (args.input.data() == slot->input) return absl::OkStatus();
   return backend_->Copy(context_, args.input.data(), slot->input, static_cast<int64_t>(args.input.size_bytes()));
@@ -275,7 +296,9 @@ absl::StatusOr<LossSum> Gpt2Stage::Forward(int slot_index, const ForwardArgs& ar
   Slot& slot = slots_[static_cast<size_t>(slot_index)];
   PENSTOCK_RETURN_IF_ERROR(ReadInput(args, &slot));
   for (size_t i = 0; i < slot.layers.size(); ++i) {
-    float* y = i + 1 < slot.layers.size() ? slot.layers[i + 1].x : last() ? slot.head.x : args.output.data();
+    void* y = i + 1 < slot.layers.size() ? slot.layers[i + 1].x
+              : last()                   ? slot.head.x
+                                         : static_cast<void*>(args.output.data());
     PENSTOCK_RETURN_IF_ERROR(layer_->Forward(layer_weights_[i], slot.layers[i], LayerScratch(), y));
   }
   LossSum loss;
@@ -300,8 +323,10 @@ absl::Status Gpt2Stage::InBucket(const GradientBucket& (Gpt2Stage::*bucket_of)(i
 }
 
 absl::StatusOr<LossSum> Gpt2Stage::HeadForward(const Slot& slot, const ForwardArgs& args) {
-  const auto forward = [&](const Gpt2Head::Tensors* gradients) {
-    return head_->Forward(head_weights_, slot.head, HeadScratch(), args.targets.data(), gradients);
+  const GradientMode mode =
+      args.training && std::exchange(head_cleared_, false) ? GradientMode::kWrite : GradientMode::kAdd;
+  const auto forward = [&](const Gpt2Head::Gradients* gradients) {
+    return head_->Forward(head_weights_, slot.head, HeadScratch(), args.targets.data(), gradients, mode);
   };
   if (!args.training) return forward(nullptr);
   LossSum loss;
@@ -312,17 +337,18 @@ absl::StatusOr<LossSum> Gpt2Stage::HeadForward(const Slot& slot, const ForwardAr
   return loss;
 }
 
-absl::Status Gpt2Stage::Backward(int slot_index, std::span<const float> grad_output, std::span<float> grad_input) {
+absl::Status Gpt2Stage::Backward(int slot_index, std::span<const std::byte> grad_output,
+                                 std::span<std::byte> grad_input) {
   if (slot_index < 0 || slot_index >= options_.slots) {
     return absl::InvalidArgumentError(absl::StrCat("slot ", slot_index, " of ", options_.slots));
   }
   Slot& slot = slots_[static_cast<size_t>(slot_index)];
   if (!slot.busy) return absl::FailedPreconditionError(absl::StrCat("slot ", slot_index, " holds no forward pass"));
-  const int64_t boundary = shape_.boundary_elements();
+  const int64_t boundary = shape_.boundary_bytes();
   PENSTOCK_RETURN_IF_ERROR(CheckSize("grad_output", grad_output.size(), last() ? 0 : boundary));
   PENSTOCK_RETURN_IF_ERROR(CheckSize("grad_input", grad_input.size(), first() ? 0 : boundary));
 
-  float* gradient = first() ? gradient_ : grad_input.data();
+  void* gradient = first() ? gradient_ : grad_input.data();
   if (!last() && grad_output.data() != gradient) {
     PENSTOCK_RETURN_IF_ERROR(
         backend_->Copy(context_, grad_output.data(), gradient, static_cast<int64_t>(grad_output.size_bytes())));
@@ -333,15 +359,16 @@ absl::Status Gpt2Stage::Backward(int slot_index, std::span<const float> grad_out
 }
 
 // gradient (B, T, C): on entry towards the stage's output (ignored on the last stage), on return towards its input.
-absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, float* gradient) {
+absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
   if (last()) {
     PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, options_.blocks.end - 1, [&] {
       return head_->Backward(head_weights_, slot.head, HeadScratch(), head_gradients_, gradient);
     }));
   }
   for (size_t i = slot.layers.size(); i-- > 0;) {
+    const GradientMode mode = std::exchange(layers_cleared_[i], false) ? GradientMode::kWrite : GradientMode::kAdd;
     PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, layers_[i] + 1, [&] {
-      return layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], gradient);
+      return layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], mode, gradient);
     }));
   }
   if (!first()) return absl::OkStatus();
@@ -374,8 +401,8 @@ absl::StatusOr<std::unique_ptr<StageModel>> CreateGpt2Stage(const v1::ModelSpec&
         absl::StrCat("a tensor degree of ", options.tensor.degree, " doesn't divide model.heads ", spec.heads()));
   }
   PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters, ParametersOfStage(table, options.blocks, options.tensor));
-  auto stage = std::make_unique<Gpt2Stage>(Gpt2Shape::Of(spec, options.micro_batch_size, options.tensor), table,
-                                           options, parameters, backend, plan);
+  auto stage = std::make_unique<Gpt2Stage>(Gpt2Shape::Of(spec, options.micro_batch_size, options.tensor, options.type),
+                                           table, options, parameters, backend, plan);
   PENSTOCK_RETURN_IF_ERROR(stage->Plan(plan));
   return std::unique_ptr<StageModel>(std::move(stage));
 }

@@ -38,7 +38,8 @@ TEST(MemoryPlan, DescribesItselfByClass) {
   MemoryPlan plan;
   plan.Add(MemoryClass::kParameter, "w", 3 << 20);
   plan.Add(MemoryClass::kWorkspace, "s", 1 << 19);
-  EXPECT_EQ(plan.Describe(), "3.5 MiB: parameter 3.0, gradient 0.0, optimizer 0.0, activation 0.0, communication 0.0, workspace 0.5");
+  EXPECT_EQ(plan.Describe(),
+            "3.5 MiB: parameter 3.0, gradient 0.0, optimizer 0.0, activation 0.0, communication 0.0, workspace 0.5");
 }
 
 TEST(MemoryPlan, WhatDoesNotFitIsRefusedWithThePlan) {

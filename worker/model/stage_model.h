@@ -37,6 +37,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/data_type.h"
 #include "core/layout/tensor_shard.h"
 #include "core/layout/zero_partition.h"
 #include "core/model/parameter_table.h"
@@ -59,6 +60,8 @@ struct StageOptions {
   // ZeRO 2: no gradient is kept. Each block's goes to the sink as soon as its backward pass has added it up, on the
   // last stage the output head's at the end of Forward; the memory is one bucket's.
   bool bucketed = false;
+  // Of weights, activations and their gradients; parameters' gradients are fp32.
+  DataType type = DataType::kFloat32;
 };
 
 struct ForwardArgs {
@@ -67,9 +70,9 @@ struct ForwardArgs {
   // Last stage: (B, T), the token after each one; kIgnoredTarget (-1) counts for nothing.
   std::span<const int32_t> targets = {};
   // Other stages than the first: (B, T, C). May be InputBuffer(slot), which saves a copy.
-  std::span<const float> input = {};
+  std::span<const std::byte> input = {};
   // Other stages than the last: (B, T, C), written.
-  std::span<float> output = {};
+  std::span<std::byte> output = {};
   // False in validation: no gradient is touched and the slot is free again when the call returns.
   bool training = true;
 };
@@ -100,18 +103,22 @@ class StageModel {
 
   // What of the canonical space it uses; first and last tell where it stands in the pipeline.
   virtual const StageParameters& parameters() const = 0;
-  // Elements of a micro-batch's boundary tensor, B * T * C: sizes of input, output and their gradients.
-  virtual int64_t boundary_elements() const = 0;
+  virtual DataType type() const = 0;
+  // Of a micro-batch's boundary tensor, (B, T, C) of type(): sizes of input, output and their gradients.
+  virtual int64_t boundary_bytes() const = 0;
   // B * T.
   virtual int64_t tokens_per_micro_batch() const = 0;
   virtual int slots() const = 0;
 
   // The memory of parameters().untied and .tied: element i is the list's i-th element. Empty where the list is.
-  virtual std::span<float> UntiedWeights() = 0;
-  virtual std::span<float> TiedWeights() = 0;
+  // Weights are of type().
+  virtual std::span<std::byte> UntiedWeights() = 0;
+  virtual std::span<std::byte> TiedWeights() = 0;
   virtual std::span<float> UntiedGradients() = 0;
   // From one use. The embedding's are on the first stage, the head's on the last; with one stage there are both.
   virtual std::span<float> TiedGradients(TiedUse use) = 0;
+  // Before a step's first micro-batch: what the passes then add up starts at zero. Gradients are whole when a backward
+  // pass has run.
   virtual void ZeroGradients() = 0;
   // Of a bucketed stage, whose Untied- and TiedGradients are empty. Called in Forward and Backward, which end with its
   // error; always in the order of the passes, so that it may be a collective.
@@ -119,7 +126,7 @@ class StageModel {
 
   // Where the slot keeps its input, (B, T, C): a receive may go straight into it while the slot is free. Empty on the
   // first stage.
-  virtual std::span<float> InputBuffer(int slot) = 0;
+  virtual std::span<std::byte> InputBuffer(int slot) = 0;
 
   // Runs a micro-batch forward into a free slot. On the last stage returns the sum of the losses and the number of
   // targets; elsewhere zeros. INVALID_ARGUMENT for a token outside the vocabulary or spans of a wrong size.
@@ -127,7 +134,7 @@ class StageModel {
 
   // Runs the slot's micro-batch backward, which frees the slot. grad_output (B, T, C) is empty on the last stage,
   // grad_input (B, T, C), written, on the first. FAILED_PRECONDITION when the slot holds no forward pass.
-  virtual absl::Status Backward(int slot, std::span<const float> grad_output, std::span<float> grad_input) = 0;
+  virtual absl::Status Backward(int slot, std::span<const std::byte> grad_output, std::span<std::byte> grad_input) = 0;
 
   // Frees all slots: after an aborted step.
   virtual void Reset() = 0;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/base/bfloat16.h"
 #include "gtest/gtest.h"
 #include "worker/model/testing/local_pipeline.h"
 #include "worker/model/testing/reference_gpt2.h"
@@ -70,7 +71,9 @@ TEST(StageModel, EveryGradientMatchesFiniteDifferencesInDouble) {
   }
 }
 
-TEST(StageModel, DepthAndMicroBatchesInFlightChangeNoBit) {
+class StageModelInType : public testing::TestWithParam<DataType> {};
+
+TEST_P(StageModelInType, DepthAndMicroBatchesInFlightChangeNoBit) {
   // Widths that no vector divides; parameters begin at other alignments in each cut.
   const v1::ModelSpec spec = Spec(4, 21, 3, 17, 37, 50);
   const ParameterTable table = ParameterTable::Create(spec).value();
@@ -80,8 +83,9 @@ TEST(StageModel, DepthAndMicroBatchesInFlightChangeNoBit) {
   const auto backend = CreateCpuBackend({.threads = 2}).value();
   const auto run = [&](const std::vector<int>& cuts, int slots) {
     const auto pipeline =
-        LocalPipeline::Create(spec, table, {.stages = Stages(table, cuts), .micro_batch_size = 2, .slots = slots},
-                              backend.get())
+        LocalPipeline::Create(
+            spec, table, {.stages = Stages(table, cuts), .micro_batch_size = 2, .slots = slots, .type = GetParam()},
+            backend.get())
             .value();
     pipeline->SetWeights(weights);
     pipeline->Step(tokens, targets).value();  // the second step finds dirty memory
@@ -99,6 +103,41 @@ TEST(StageModel, DepthAndMicroBatchesInFlightChangeNoBit) {
       EXPECT_TRUE(run(cut, slots) == once) << cut.size() + 1 << " stages, " << slots << " slots";
     }
   }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, StageModelInType, testing::Values(DataType::kFloat32, DataType::kBfloat16),
+                         [](const auto& info) { return DataTypeName(info.param); });
+
+// Both against the double reference, on weights that are exact in bf16: what is left are the roundings on the way, of
+// which each is up to 2^-8.
+TEST(StageModel, InBf16LossAndGradientsAreTheReferencesButForRounding) {
+  const v1::ModelSpec spec = Spec(2, 32, 2, 24, 61, 96);
+  const ParameterTable table = ParameterTable::Create(spec).value();
+  auto weights = RandomValues(table.size(), 7, 0.3);
+  for (double& weight : weights) weight = static_cast<double>(ToFloat(ToBfloat16(static_cast<float>(weight))));
+  const auto tokens = RandomTokens(4 * 24, 61, 1);
+  const auto targets = RandomTokens(4 * 24, 61, 2);
+  const auto backend = CreateCpuBackend({.threads = 2}).value();
+  std::vector<LocalPipeline::StepResult> results;
+  for (const DataType type : {DataType::kFloat32, DataType::kBfloat16}) {
+    const auto pipeline =
+        LocalPipeline::Create(spec, table, {.stages = Stages(table, {}), .micro_batch_size = 2, .type = type},
+                              backend.get())
+            .value();
+    pipeline->SetWeights(ToFloats(weights));
+    results.push_back(pipeline->Step(tokens, targets).value());
+  }
+  const double loss = reference::Gpt2Loss(spec, table, weights, tokens, targets);
+  EXPECT_NEAR(results[0].loss.loss, loss, 1e-6 * loss);
+  EXPECT_NEAR(results[1].loss.loss, loss, 0.01 * loss);
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < results[0].gradients.size(); ++i) {
+    const double exact = static_cast<double>(results[0].gradients[i]);
+    difference += std::pow(static_cast<double>(results[1].gradients[i]) - exact, 2);
+    norm += exact * exact;
+  }
+  EXPECT_LT(std::sqrt(difference / norm), 0.03);
+  EXPECT_GT(std::sqrt(difference / norm), 1e-4) << "bf16 was asked for";
 }
 
 TEST(StageModel, LongRowsOfLogitsInPartsGiveTheSameLossAsOneByOne) {
@@ -176,10 +215,10 @@ TEST_F(StageModelMisuse, WrongSizesAndTokensAreNamed) {
   EXPECT_EQ(model_->Forward(0, Args(short_one)).status().message(), "tokens has 5 elements; this stage expects 6");
   const std::vector<int32_t> outside = {0, 1, 2, 3, 5, 0};
   EXPECT_EQ(model_->Forward(0, Args(outside)).status().code(), absl::StatusCode::kInvalidArgument);
-  std::vector<float> surplus(48);
+  std::vector<std::byte> surplus(48);
   ForwardArgs args = Args(tokens_);
   args.output = surplus;
-  EXPECT_EQ(model_->Forward(0, args).status().message(), "output has 48 elements; this stage expects 0");
+  EXPECT_EQ(model_->Forward(0, args).status().message(), "output has 48 bytes; this stage expects 0");
   EXPECT_TRUE(model_->Forward(0, Args(tokens_)).ok()) << "refused calls leave the slot free";
 }
 
@@ -203,7 +242,7 @@ TEST_F(StageModelMisuse, AStageInTheMiddleHoldsItsOwnParametersAlone) {
   EXPECT_EQ(plan.BytesOf(MemoryClass::kGradient), plan.BytesOf(MemoryClass::kParameter));
   const Arena arena = Arena::Allocate(plan, backend_.get()).value();
   middle->Bind(arena);
-  EXPECT_EQ(middle->InputBuffer(0).size(), 48u);
+  EXPECT_EQ(middle->InputBuffer(0).size(), 48u * sizeof(float));
   EXPECT_TRUE(middle->TiedGradients(TiedUse::kHead).empty());
 }
 

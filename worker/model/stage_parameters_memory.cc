@@ -7,22 +7,21 @@
 namespace penstock {
 namespace {
 
-// The first element of the rank's shard of `parameter` in `memory`, which holds `list`.
-float* Find(std::span<float> memory, const RangeList& list, const TensorShard& tensor, const Parameter& parameter) {
+// Where the rank's shard of `parameter` begins in memory that holds `list`, in elements.
+int64_t OffsetIn(const RangeList& list, const TensorShard& tensor, const Parameter& parameter) {
   const std::optional<int64_t> offset = list.OffsetOf(ShardOfParameter(parameter, tensor));
   PENSTOCK_CHECK(offset.has_value());
-  PENSTOCK_CHECK(static_cast<int64_t>(memory.size()) == list.size());
-  return memory.data() + *offset;
+  return *offset;
 }
 
 }  // namespace
 
-StageParametersMemory::StageParametersMemory(const ParameterTable& table, const StageParameters& stage, bool bucketed,
-                                             MemoryPlan* plan)
-    : stage_(stage), bucketed_(bucketed) {
+StageParametersMemory::StageParametersMemory(const ParameterTable& table, const StageParameters& stage,
+                                             DataType weights, bool bucketed, MemoryPlan* plan)
+    : stage_(stage), weights_(weights), bucketed_(bucketed) {
   const int64_t tied = stage.tied.size();
-  untied_weights_region_ = plan->AddFloats(MemoryClass::kParameter, "weights", stage.untied.size());
-  tied_weights_region_ = plan->AddFloats(MemoryClass::kParameter, "tied weights", tied);
+  untied_weights_region_ = plan->Add(MemoryClass::kParameter, "weights", stage.untied.size() * BytesOf(weights));
+  tied_weights_region_ = plan->Add(MemoryClass::kParameter, "tied weights", tied * BytesOf(weights));
   if (bucketed_) {
     PlanBuckets(table, plan);
     return;
@@ -58,17 +57,19 @@ void StageParametersMemory::BindBuckets(std::span<float> memory) {
 }
 
 void StageParametersMemory::Bind(const Arena& arena) {
-  untied_weights_ = arena.Floats(untied_weights_region_);
-  tied_weights_ = arena.Floats(tied_weights_region_);
+  untied_weights_ = arena.Bytes(untied_weights_region_);
+  tied_weights_ = arena.Bytes(tied_weights_region_);
   if (bucketed_) return BindBuckets(arena.Floats(bucket_region_));
   untied_gradients_ = arena.Floats(untied_gradients_region_);
   embedding_gradients_ = arena.Floats(embedding_gradients_region_);
   head_gradients_ = arena.Floats(head_gradients_region_);
 }
 
-float* StageParametersMemory::Weight(const Parameter& parameter) const {
-  return parameter.tied ? Find(tied_weights_, stage_.tied, stage_.tensor, parameter)
-                        : Find(untied_weights_, stage_.untied, stage_.tensor, parameter);
+void* StageParametersMemory::Weight(const Parameter& parameter) const {
+  const RangeList& list = parameter.tied ? stage_.tied : stage_.untied;
+  const std::span<std::byte> memory = parameter.tied ? tied_weights_ : untied_weights_;
+  PENSTOCK_CHECK(static_cast<int64_t>(memory.size()) == list.size() * BytesOf(weights_));
+  return memory.data() + OffsetIn(list, stage_.tensor, parameter) * BytesOf(weights_);
 }
 
 float* StageParametersMemory::Gradient(const Parameter& parameter) const {
@@ -83,7 +84,8 @@ float* StageParametersMemory::Gradient(const Parameter& parameter) const {
     }
     PENSTOCK_CHECK(false);
   }
-  return Find(untied_gradients_, stage_.untied, stage_.tensor, parameter);
+  PENSTOCK_CHECK(static_cast<int64_t>(untied_gradients_.size()) == stage_.untied.size());
+  return untied_gradients_.data() + OffsetIn(stage_.untied, stage_.tensor, parameter);
 }
 
 }  // namespace penstock

@@ -1,5 +1,5 @@
-// A stage's weights and gradients, as StageParameters lays them out: one stretch for what only this stage uses, one for
-// the tied parameter, whose gradients have a stretch for each use.
+// A stage's weights (of the type that it computes in) and gradients (fp32), as StageParameters lays them out: one
+// stretch for what only this stage uses, one for the tied parameter, whose gradients have a stretch for each use.
 //
 // Not synchronised: belongs to its stage.
 #ifndef PENSTOCK_WORKER_MODEL_STAGE_PARAMETERS_MEMORY_H_
@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/data_type.h"
 #include "core/layout/zero_partition.h"
 #include "core/model/parameter_table.h"
 #include "worker/model/memory_plan.h"
@@ -19,13 +20,14 @@ namespace penstock {
 class StageParametersMemory {
  public:
   // Adds its regions to `plan`. `bucketed`: instead of all gradients, room for those of the largest block.
-  StageParametersMemory(const ParameterTable& table, const StageParameters& stage, bool bucketed, MemoryPlan* plan);
+  StageParametersMemory(const ParameterTable& table, const StageParameters& stage, DataType weights, bool bucketed,
+                        MemoryPlan* plan);
 
   void Bind(const Arena& arena);
 
   const StageParameters& stage() const { return stage_; }
   // Where the rank's shard of a parameter lies; it is one that the stage holds.
-  float* Weight(const Parameter& parameter) const;
+  void* Weight(const Parameter& parameter) const;
   // Its gradient; of the tied parameter there is one for each use, below.
   float* Gradient(const Parameter& parameter) const;
   // With buckets: those of a block (the embedding's includes the tied parameter), and of the head's use of the tied
@@ -36,8 +38,8 @@ class StageParametersMemory {
   const GradientBucket& HeadBucket() const { return head_bucket_; }
 
   // Whole stretches; those that the stage doesn't have are empty.
-  std::span<float> untied_weights() const { return untied_weights_; }
-  std::span<float> tied_weights() const { return tied_weights_; }
+  std::span<std::byte> untied_weights() const { return untied_weights_; }
+  std::span<std::byte> tied_weights() const { return tied_weights_; }
   std::span<float> untied_gradients() const { return untied_gradients_; }
   std::span<float> embedding_gradients() const { return embedding_gradients_; }
   std::span<float> head_gradients() const { return head_gradients_; }
@@ -47,6 +49,7 @@ class StageParametersMemory {
   void BindBuckets(std::span<float> memory);
 
   const StageParameters stage_;
+  const DataType weights_;
   const bool bucketed_;
   RegionId bucket_region_;
   RegionId untied_weights_region_;
@@ -55,8 +58,8 @@ class StageParametersMemory {
   RegionId embedding_gradients_region_;
   RegionId head_gradients_region_;
   // Set by Bind.
-  std::span<float> untied_weights_;
-  std::span<float> tied_weights_;
+  std::span<std::byte> untied_weights_;
+  std::span<std::byte> tied_weights_;
   std::span<float> untied_gradients_;
   std::span<float> embedding_gradients_;
   std::span<float> head_gradients_;

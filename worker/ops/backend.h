@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/data_type.h"
 #include "core/optimizer/adamw.h"
 #include "worker/ops/attention.h"
 #include "worker/ops/cross_entropy.h"
@@ -21,6 +22,7 @@
 #include "worker/ops/gelu.h"
 #include "worker/ops/layer_norm.h"
 #include "worker/ops/linear.h"
+#include "worker/ops/linear_cross_entropy.h"
 #include "worker/ops/residual.h"
 #include "worker/ops/split_cross_entropy.h"
 
@@ -47,6 +49,11 @@ class Backend {
   // In the order of the context's stream. Either side of a copy may be host memory; from and to don't overlap.
   virtual absl::Status Zero(const OpContext& context, void* to, int64_t bytes) = 0;
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
+  // Device memory on both sides, of different types. UNIMPLEMENTED where the device knows one type only.
+  virtual absl::Status Convert(const OpContext&, DataType from_type, const void*, DataType to_type, void*, int64_t) {
+    return absl::UnimplementedError(
+        absl::StrCat("this device doesn't convert ", DataTypeName(from_type), " to ", DataTypeName(to_type)));
+  }
 
   // sums[i] = SumOfSquares(pieces[i]) of core/optimizer, with its bits. `sums` is host memory, and written when the
   // call returns.
@@ -65,6 +72,9 @@ class Backend {
                                                                          DataType type = DataType::kFloat32) = 0;
   virtual absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) = 0;
+  virtual absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(const LinearCrossEntropyShape&) {
+    return absl::UnimplementedError("this device has no output head with its loss in one operation");
+  }
   // For tensor parallelism. UNIMPLEMENTED where the device has none.
   virtual absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
       const SplitCrossEntropyShape& shape) {

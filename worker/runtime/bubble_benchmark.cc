@@ -53,15 +53,17 @@ class SleepingModel final : public StageModel {
 
   void Bind(const Arena&, TensorGroup*) override {}
   const StageParameters& parameters() const override { return parameters_; }
-  int64_t boundary_elements() const override { return tokens_ * hidden_; }
+  DataType type() const override { return DataType::kFloat32; }
+  int64_t boundary_bytes() const override { return tokens_ * hidden_ * BytesOf(type()); }
   int64_t tokens_per_micro_batch() const override { return tokens_; }
   int slots() const override { return slots_; }
-  std::span<float> UntiedWeights() override { return {}; }
-  std::span<float> TiedWeights() override { return {}; }
+  std::span<std::byte> UntiedWeights() override { return {}; }
+  std::span<std::byte> TiedWeights() override { return {}; }
   std::span<float> UntiedGradients() override { return {}; }
   std::span<float> TiedGradients(TiedUse) override { return {}; }
   void ZeroGradients() override {}
-  std::span<float> InputBuffer(int) override { return {}; }
+  void SetBucketSink(BucketSink) override {}
+  std::span<std::byte> InputBuffer(int) override { return {}; }
   absl::StatusOr<LossSum> Forward(int, const ForwardArgs&) override {
     std::this_thread::sleep_for(absl::ToChronoNanoseconds(absl::GetFlag(FLAGS_forward)));
     LossSum loss;
@@ -69,7 +71,7 @@ class SleepingModel final : public StageModel {
     loss.target_count = tokens_;
     return loss;
   }
-  absl::Status Backward(int, std::span<const float>, std::span<float>) override {
+  absl::Status Backward(int, std::span<const std::byte>, std::span<std::byte>) override {
     std::this_thread::sleep_for(absl::ToChronoNanoseconds(absl::GetFlag(FLAGS_backward)));
     return absl::OkStatus();
   }

@@ -21,33 +21,33 @@ StageExecutor::StageExecutor(const RankPlan& plan, const std::vector<Instruction
                    send(Op::kSendGradient)};
 }
 
-std::vector<RegionId> StageExecutor::PlanLane(const char* name, int buffers, int64_t elements, MemoryPlan* memory) {
+std::vector<RegionId> StageExecutor::PlanLane(const char* name, int buffers, int64_t bytes, MemoryPlan* memory) {
   std::vector<RegionId> regions;
   for (int i = 0; i < buffers; ++i) {
-    regions.push_back(memory->AddFloats(MemoryClass::kCommunication, absl::StrCat(name, " ", i), elements));
+    regions.push_back(memory->Add(MemoryClass::kCommunication, absl::StrCat(name, " ", i), bytes));
   }
   return regions;
 }
 
 absl::Status StageExecutor::PlanMemory(const StageModel& model, MemoryPlan* memory) {
-  const int64_t elements = model.boundary_elements();
-  if (plan_.mesh.pipeline() > 1 && static_cast<size_t>(elements) > kMessageBytesMax / sizeof(float)) {
-    return absl::InvalidArgumentError(absl::StrCat("a micro-batch hands ", elements * sizeof(float),
+  const int64_t bytes = model.boundary_bytes();
+  if (plan_.mesh.pipeline() > 1 && static_cast<size_t>(bytes) > kMessageBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("a micro-batch hands ", bytes,
                                                    " bytes to the next stage, more than one message carries (",
                                                    kMessageBytesMax, "); use a smaller training.micro_batch_size"));
   }
-  lane_regions_ = {PlanLane("activations in", lane_buffers_[0], elements, memory),
-                   PlanLane("activations out", lane_buffers_[1], elements, memory),
-                   PlanLane("gradients in", lane_buffers_[2], elements, memory),
-                   PlanLane("gradients out", lane_buffers_[3], elements, memory)};
+  lane_regions_ = {PlanLane("activations in", lane_buffers_[0], bytes, memory),
+                   PlanLane("activations out", lane_buffers_[1], bytes, memory),
+                   PlanLane("gradients in", lane_buffers_[2], bytes, memory),
+                   PlanLane("gradients out", lane_buffers_[3], bytes, memory)};
   return absl::OkStatus();
 }
 
 void StageExecutor::Bind(const Arena& arena, const Environment& environment) {
   env_ = environment;
   const auto spans = [&](int lane) {
-    std::vector<std::span<float>> buffers;
-    for (const RegionId region : lane_regions_[lane]) buffers.push_back(arena.Floats(region));
+    std::vector<std::span<std::byte>> buffers;
+    for (const RegionId region : lane_regions_[lane]) buffers.push_back(arena.Bytes(region));
     return buffers;
   };
   const int previous = plan_.first_stage() ? -1 : plan_.OnStage(plan_.at.stage - 1);
@@ -170,8 +170,8 @@ absl::Status StageExecutor::Forward(int micro_batch, const RunOptions& options) 
 absl::Status StageExecutor::Backward(int micro_batch) {
   const auto slot = std::find(slot_micro_batch_.begin(), slot_micro_batch_.end(), micro_batch);
   PENSTOCK_CHECK(slot != slot_micro_batch_.end());
-  std::span<const float> grad_output;
-  std::span<float> grad_input;
+  std::span<const std::byte> grad_output;
+  std::span<std::byte> grad_input;
   if (!plan_.last_stage()) grad_output = gradients_in_.Message(micro_batch);
   if (!plan_.first_stage()) {
     RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);

@@ -90,7 +90,7 @@ class StageExecutor {
   absl::Status Forward(int micro_batch, const RunOptions& options);
   absl::Status Backward(int micro_batch);
   absl::Status Begin(const std::vector<Instruction>& list, const RunOptions& options);
-  std::vector<RegionId> PlanLane(const char* name, int buffers, int64_t elements, MemoryPlan* memory);
+  std::vector<RegionId> PlanLane(const char* name, int buffers, int64_t bytes, MemoryPlan* memory);
 
   const RankPlan& plan_;
   // Of each lane, in the order activations in, activations out, gradients in, gradients out.

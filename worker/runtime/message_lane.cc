@@ -8,10 +8,10 @@
 #include "core/schedule/message_buffers.h"
 
 namespace penstock {
-void RecvLane::Bind(Communicator* comm, int peer, std::vector<std::span<float>> buffers) {
+void RecvLane::Bind(Communicator* comm, int peer, std::vector<std::span<std::byte>> buffers) {
   comm_ = comm;
   peer_ = peer;
-  for (const std::span<float> memory : buffers)
+  for (const std::span<std::byte> memory : buffers)
     buffers_.push_back({.memory = memory, .micro_batch = -1, .transfer = {}});
 }
 
@@ -29,9 +29,9 @@ absl::Status RecvLane::PostAhead() {
     if (posted_ == order_.size()) break;
     if (buffer.micro_batch >= 0) continue;
     const int micro_batch = order_[posted_];
-    PENSTOCK_ASSIGN_OR_RETURN(
-        buffer.transfer, comm_->StartRecv(peer_, first_tag_ + static_cast<Tag>(micro_batch),
-                                          AsWritableBytes(absl::MakeSpan(buffer.memory.data(), buffer.memory.size()))));
+    PENSTOCK_ASSIGN_OR_RETURN(buffer.transfer,
+                              comm_->StartRecv(peer_, first_tag_ + static_cast<Tag>(micro_batch),
+                                               absl::MakeSpan(buffer.memory.data(), buffer.memory.size())));
     buffer.micro_batch = micro_batch;
     ++posted_;
   }
@@ -52,7 +52,7 @@ absl::Status RecvLane::Receive(int micro_batch) {
   return buffer->transfer->Wait();
 }
 
-std::span<float> RecvLane::Message(int micro_batch) const {
+std::span<std::byte> RecvLane::Message(int micro_batch) const {
   const Buffer* buffer = Find(micro_batch);
   PENSTOCK_CHECK(buffer != nullptr);
   return buffer->memory;
@@ -66,15 +66,15 @@ absl::Status RecvLane::Release(int micro_batch) {
   return PostAhead();
 }
 
-void SendLane::Bind(Communicator* comm, int peer, std::vector<std::span<float>> buffers) {
+void SendLane::Bind(Communicator* comm, int peer, std::vector<std::span<std::byte>> buffers) {
   comm_ = comm;
   peer_ = peer;
-  for (const std::span<float> memory : buffers) {
+  for (const std::span<std::byte> memory : buffers) {
     buffers_.push_back({.memory = memory, .micro_batch = -1, .turn = 0, .transfer = {}});
   }
 }
 
-absl::StatusOr<std::span<float>> SendLane::Acquire(int micro_batch) {
+absl::StatusOr<std::span<std::byte>> SendLane::Acquire(int micro_batch) {
   Buffer* chosen = nullptr;
   for (Buffer& buffer : buffers_) {
     if (buffer.micro_batch < 0) {
@@ -93,9 +93,9 @@ absl::StatusOr<std::span<float>> SendLane::Acquire(int micro_batch) {
 absl::Status SendLane::Send(int micro_batch) {
   for (Buffer& buffer : buffers_) {
     if (buffer.micro_batch != micro_batch || buffer.transfer != nullptr) continue;
-    PENSTOCK_ASSIGN_OR_RETURN(
-        buffer.transfer, comm_->StartSend(peer_, first_tag_ + static_cast<Tag>(micro_batch),
-                                          AsBytes(absl::MakeConstSpan(buffer.memory.data(), buffer.memory.size()))));
+    PENSTOCK_ASSIGN_OR_RETURN(buffer.transfer,
+                              comm_->StartSend(peer_, first_tag_ + static_cast<Tag>(micro_batch),
+                                               absl::MakeConstSpan(buffer.memory.data(), buffer.memory.size())));
     return absl::OkStatus();
   }
   return absl::InternalError(absl::StrCat(OpName(send_), " mb ", micro_batch, ": nothing was computed to send"));

@@ -23,20 +23,20 @@ namespace penstock {
 class RecvLane {
  public:
   RecvLane(Op recv, Tag first_tag) : recv_(recv), first_tag_(first_tag) {}
-  void Bind(Communicator* comm, int peer, std::vector<std::span<float>> buffers);
+  void Bind(Communicator* comm, int peer, std::vector<std::span<std::byte>> buffers);
 
   // At the start of a list: posts as many receives as there are free buffers, in the list's order.
   absl::Status Begin(const std::vector<Instruction>& list);
   // Waits until the micro-batch's message is here.
   absl::Status Receive(int micro_batch);
   // The message, after Receive and until Release.
-  std::span<float> Message(int micro_batch) const;
+  std::span<std::byte> Message(int micro_batch) const;
   // The message was used: its buffer takes the next one.
   absl::Status Release(int micro_batch);
 
  private:
   struct Buffer {
-    std::span<float> memory;
+    std::span<std::byte> memory;
     int micro_batch = -1;
     std::shared_ptr<Transfer> transfer;
   };
@@ -58,10 +58,10 @@ class RecvLane {
 class SendLane {
  public:
   SendLane(Op send, Tag first_tag) : send_(send), first_tag_(first_tag) {}
-  void Bind(Communicator* comm, int peer, std::vector<std::span<float>> buffers);
+  void Bind(Communicator* comm, int peer, std::vector<std::span<std::byte>> buffers);
 
   // A buffer to fill with the micro-batch's message; waits for the oldest send when all are under way.
-  absl::StatusOr<std::span<float>> Acquire(int micro_batch);
+  absl::StatusOr<std::span<std::byte>> Acquire(int micro_batch);
   // Starts sending it.
   absl::Status Send(int micro_batch);
   // Waits until all are sent.
@@ -69,7 +69,7 @@ class SendLane {
 
  private:
   struct Buffer {
-    std::span<float> memory;
+    std::span<std::byte> memory;
     int micro_batch = -1;
     // When it was acquired: the oldest one is waited for.
     uint64_t turn = 0;

@@ -45,14 +45,14 @@ TEST(MessageLaneTest, MessagesReachTheirMicroBatchInAnyOrderOfUse) {
   auto network = std::make_shared<FakeNetwork>(2);
   std::unique_ptr<Communicator> comms[] = {network->Join(0, {}), network->Join(1, {})};
   std::thread sender([&] {
-    std::vector<std::vector<float>> memory(1 + kSendsBehind, std::vector<float>(5));
+    std::vector<std::vector<std::byte>> memory(1 + kSendsBehind, std::vector<std::byte>(20));
     SendLane lane(Op::kSendActivation, 100);
     lane.Bind(comms[0].get(), 1, {memory.begin(), memory.end()});
     for (int round = 0; round < 2; ++round) {
       for (int mb = 0; mb < 3; ++mb) {
         const auto buffer = lane.Acquire(mb);
         ASSERT_TRUE(buffer.ok()) << buffer.status();
-        std::fill(buffer->begin(), buffer->end(), static_cast<float>(10 * round + mb));
+        std::fill(buffer->begin(), buffer->end(), static_cast<std::byte>(10 * round + mb));
         ASSERT_TRUE(lane.Send(mb).ok());
       }
       ASSERT_TRUE(lane.Flush().ok());
@@ -60,7 +60,7 @@ TEST(MessageLaneTest, MessagesReachTheirMicroBatchInAnyOrderOfUse) {
     // Nothing was computed for it.
     EXPECT_EQ(lane.Send(7).code(), absl::StatusCode::kInternal);
   });
-  std::vector<std::vector<float>> memory(buffers, std::vector<float>(5));
+  std::vector<std::vector<std::byte>> memory(buffers, std::vector<std::byte>(20));
   RecvLane lane(Op::kRecvActivation, 100);
   lane.Bind(comms[1].get(), 0, {memory.begin(), memory.end()});
   for (int round = 0; round < 2; ++round) {
@@ -70,8 +70,10 @@ TEST(MessageLaneTest, MessagesReachTheirMicroBatchInAnyOrderOfUse) {
         ASSERT_TRUE(lane.Receive(instruction.micro_batch).ok());
         continue;
       }
-      const std::span<float> message = lane.Message(instruction.micro_batch);
-      for (const float value : message) EXPECT_EQ(value, static_cast<float>(10 * round + instruction.micro_batch));
+      const std::span<std::byte> message = lane.Message(instruction.micro_batch);
+      for (const std::byte value : message) {
+        EXPECT_EQ(value, static_cast<std::byte>(10 * round + instruction.micro_batch));
+      }
       ASSERT_TRUE(lane.Release(instruction.micro_batch).ok());
     }
   }

@@ -89,22 +89,22 @@ absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint
   options.micro_batch_size = rows / spec.seq_length();
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<StageModel> model,
                             CreateStageModel(spec, table, options, backend, &plan));
-  const RegionId input = plan.AddFloats(MemoryClass::kCommunication, "input", model->boundary_elements());
-  const RegionId output = plan.AddFloats(MemoryClass::kCommunication, "output", model->boundary_elements());
+  const RegionId input = plan.Add(MemoryClass::kCommunication, "input", model->boundary_bytes());
+  const RegionId output = plan.Add(MemoryClass::kCommunication, "output", model->boundary_bytes());
   PENSTOCK_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate(plan, backend));
   model->Bind(arena);
   const std::vector<int32_t> targets(last ? rows : 0, 1);
   ForwardArgs args;
   args.targets = targets;
-  args.input = arena.Floats(input);
-  if (!last) args.output = arena.Floats(output);
+  args.input = arena.Bytes(input);
+  if (!last) args.output = arena.Bytes(output);
   PassSeconds best;
   absl::Status status;
   for (int run = 0; run < runs && status.ok(); ++run) {
     best.forward = std::min(best.forward, SecondsOf(threads, [&] { status.Update(model->Forward(0, args).status()); }));
     best.backward =
         std::min(best.backward,
-                 SecondsOf(threads, [&] { status.Update(model->Backward(0, args.output, arena.Floats(input))); }));
+                 SecondsOf(threads, [&] { status.Update(model->Backward(0, args.output, arena.Bytes(input))); }));
   }
   PENSTOCK_RETURN_IF_ERROR(status);
   return best;

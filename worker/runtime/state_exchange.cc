@@ -12,6 +12,11 @@ namespace {
 
 constexpr size_t kChunkElements = kMessageBytesMax / sizeof(float);
 
+// Weights as the exchange moves them: jobs compute in fp32.
+std::span<float> Floats(std::span<std::byte> weights) {
+  return {reinterpret_cast<float*>(weights.data()), weights.size() / sizeof(float)};
+}
+
 absl::Span<float> Mutable(std::span<float> values) { return {values.data(), values.size()}; }
 
 std::span<float> Stretch(std::span<float> memory, const ElementRange& stretch) {
@@ -132,8 +137,8 @@ std::vector<GradientRange> StateExchange::PushedGradients() const {
 std::vector<WeightRange> StateExchange::PushedWeights() const {
   std::vector<WeightRange> ranges;
   const OwnedRanges& mine = plan_.mine();
-  if (plan_.parameters.first) AddRanges(mine.tied, Stretch(model_->TiedWeights(), mine.tied_memory), &ranges);
-  AddRanges(mine.untied, Stretch(model_->UntiedWeights(), mine.untied_memory), &ranges);
+  if (plan_.parameters.first) AddRanges(mine.tied, Stretch(Floats(model_->TiedWeights()), mine.tied_memory), &ranges);
+  AddRanges(mine.untied, Stretch(Floats(model_->UntiedWeights()), mine.untied_memory), &ranges);
   return ranges;
 }
 
@@ -147,9 +152,11 @@ absl::Status StateExchange::Pull(uint64_t version, absl::Duration timeout) {
   // In the order in which the next step needs them: the embedding first, the head last.
   std::vector<WeightRange> ranges;
   const OwnedRanges& mine = plan_.mine();
-  const auto add_tied = [&] { AddRanges(mine.tied, Stretch(model_->TiedWeights(), mine.tied_memory), &ranges); };
+  const auto add_tied = [&] {
+    AddRanges(mine.tied, Stretch(Floats(model_->TiedWeights()), mine.tied_memory), &ranges);
+  };
   if (plan_.parameters.first) add_tied();
-  AddRanges(mine.untied, Stretch(model_->UntiedWeights(), mine.untied_memory), &ranges);
+  AddRanges(mine.untied, Stretch(Floats(model_->UntiedWeights()), mine.untied_memory), &ranges);
   if (!plan_.parameters.first) add_tied();
   if (!ranges.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Pull(version, ranges, timeout)));
   return Gather();
@@ -163,7 +170,7 @@ absl::Status StateExchange::ShareUpdated() {
 
 absl::Status StateExchange::HandTiedWeights() {
   if (!ExchangesTied()) return absl::OkStatus();
-  const absl::Span<float> own = Mutable(Stretch(model_->TiedWeights(), plan_.mine().tied_memory));
+  const absl::Span<float> own = Mutable(Stretch(Floats(model_->TiedWeights()), plan_.mine().tied_memory));
   const int other = plan_.OnStage(plan_.parameters.first ? plan_.mesh.pipeline() - 1 : 0);
   std::vector<std::shared_ptr<Transfer>> transfers;
   for (size_t begin = 0; begin < own.size(); begin += kChunkElements) {
@@ -179,10 +186,11 @@ absl::Status StateExchange::HandTiedWeights() {
 
 absl::Status StateExchange::Gather() {
   const StageParameters& parameters = plan_.parameters;
-  const std::span<float> untied = model_->UntiedWeights();
+  const std::span<float> untied = Floats(model_->UntiedWeights());
   PENSTOCK_RETURN_IF_ERROR(comm_->AllGather(plan_.data_group, Mutable(untied), plan_.untied_parts));
   if (!parameters.tied.empty()) {
-    PENSTOCK_RETURN_IF_ERROR(comm_->AllGather(plan_.data_group, Mutable(model_->TiedWeights()), plan_.tied_parts));
+    PENSTOCK_RETURN_IF_ERROR(
+        comm_->AllGather(plan_.data_group, Mutable(Floats(model_->TiedWeights())), plan_.tied_parts));
   }
   if (parameters.shared > 0) {
     const std::span<float> shared = Stretch(untied, parameters.untied_shared());

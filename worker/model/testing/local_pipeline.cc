@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/bfloat16.h"
 #include "core/base/status_macros.h"
 
 namespace penstock {
@@ -19,7 +20,8 @@ absl::StatusOr<std::unique_ptr<LocalPipeline>> LocalPipeline::Create(const v1::M
                                       {.blocks = blocks,
                                        .micro_batch_size = options.micro_batch_size,
                                        .slots = options.slots,
-                                       .tensor = options.tensor == nullptr ? TensorShard{} : options.tensor->shard()},
+                                       .tensor = options.tensor == nullptr ? TensorShard{} : options.tensor->shard(),
+                                       .type = options.type},
                                       backend, &plan));
     PENSTOCK_ASSIGN_OR_RETURN(Arena arena, Arena::Allocate(plan, backend));
     stage.arena = std::make_unique<Arena>(std::move(arena));
@@ -30,11 +32,15 @@ absl::StatusOr<std::unique_ptr<LocalPipeline>> LocalPipeline::Create(const v1::M
 }
 
 void LocalPipeline::SetWeights(std::span<const float> weights) {
-  const auto fill = [&](const RangeList& list, std::span<float> memory) {
+  const auto fill = [&](const RangeList& list, std::span<std::byte> memory) {
     for (const RangeList::Placed& placed : list.placed()) {
-      const auto from =
-          weights.subspan(static_cast<size_t>(placed.range.begin), static_cast<size_t>(placed.range.size()));
-      std::copy(from.begin(), from.end(), memory.begin() + placed.offset);
+      const size_t size = static_cast<size_t>(placed.range.size());
+      const auto from = weights.subspan(static_cast<size_t>(placed.range.begin), size);
+      if (options_.type == DataType::kBfloat16) {
+        ToBfloat16(from, {reinterpret_cast<Bfloat16*>(memory.data()) + placed.offset, size});
+      } else {
+        std::copy(from.begin(), from.end(), reinterpret_cast<float*>(memory.data()) + placed.offset);
+      }
     }
   };
   for (Stage& stage : stages_) {
@@ -45,12 +51,12 @@ void LocalPipeline::SetWeights(std::span<const float> weights) {
 
 absl::StatusOr<LossSum> LocalPipeline::ForwardAll(int slot, std::span<const int32_t> tokens,
                                                   std::span<const int32_t> targets, bool training) {
-  std::vector<float> boundary;
+  std::vector<std::byte> boundary;
   LossSum loss;
   for (Stage& stage : stages_) {
     const bool first = stage.model->parameters().first;
     const bool last = stage.model->parameters().last;
-    std::vector<float> output(last ? 0 : static_cast<size_t>(stage.model->boundary_elements()));
+    std::vector<std::byte> output(last ? 0 : static_cast<size_t>(stage.model->boundary_bytes()));
     ForwardArgs args;
     if (first) args.tokens = tokens;
     if (last) args.targets = targets;
@@ -64,10 +70,10 @@ absl::StatusOr<LossSum> LocalPipeline::ForwardAll(int slot, std::span<const int3
 }
 
 absl::Status LocalPipeline::BackwardAll(int slot) {
-  std::vector<float> boundary;
+  std::vector<std::byte> boundary;
   for (size_t i = stages_.size(); i-- > 0;) {
     StageModel& model = *stages_[i].model;
-    std::vector<float> grad_input(model.parameters().first ? 0 : static_cast<size_t>(model.boundary_elements()));
+    std::vector<std::byte> grad_input(model.parameters().first ? 0 : static_cast<size_t>(model.boundary_bytes()));
     PENSTOCK_RETURN_IF_ERROR(model.Backward(slot, boundary, grad_input));
     boundary = std::move(grad_input);
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/data_type.h"
 #include "core/layout/zero_partition.h"
 #include "core/model/parameter_table.h"
 #include "protos/penstock/v1/job.pb.h"
@@ -27,6 +28,7 @@ class LocalPipeline {
     int slots = 1;
     // The pipeline of one rank of this group, whose others run on threads of their own; null for a whole one.
     TensorGroup* tensor = nullptr;
+    DataType type = DataType::kFloat32;
   };
   struct StepResult {
     LossSum loss;
@@ -41,7 +43,7 @@ class LocalPipeline {
   static absl::StatusOr<std::unique_ptr<LocalPipeline>> Create(const v1::ModelSpec& spec, const ParameterTable& table,
                                                                const Options& options, Backend* backend);
 
-  // The whole canonical space.
+  // The whole canonical space; rounded to the stages' type.
   void SetWeights(std::span<const float> weights);
   // tokens, targets (samples, T), a multiple of the micro-batch.
   absl::StatusOr<StepResult> Step(std::span<const int32_t> tokens, std::span<const int32_t> targets);

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/bfloat16.h"
 #include "core/base/status_macros.h"
 #include "core/optimizer/square_sum.h"
 #include "worker/ops/cpu/attention.h"
@@ -15,6 +16,7 @@
 #include "worker/ops/cpu/host_memory.h"
 #include "worker/ops/cpu/layer_norm.h"
 #include "worker/ops/cpu/linear.h"
+#include "worker/ops/cpu/linear_cross_entropy.h"
 #include "worker/ops/cpu/matmul.h"
 #include "worker/ops/cpu/parallel.h"
 #include "worker/ops/cpu/residual.h"
@@ -129,6 +131,30 @@ class CpuBackend : public Backend {
   absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}}));
     return cpu::CreateCrossEntropy(shape, threads_);
+  }
+
+  absl::Status Convert(const OpContext&, DataType from_type, const void* from, DataType to_type, void* to,
+                       int64_t elements) override {
+    PENSTOCK_CHECK(from_type != to_type);
+    ParallelFor(threads_, elements, kParallelElementsMin, [&](int64_t begin, int64_t end) {
+      const size_t size = static_cast<size_t>(end - begin);
+      if (to_type == DataType::kBfloat16) {
+        ToBfloat16({static_cast<const float*>(from) + begin, size}, {static_cast<Bfloat16*>(to) + begin, size});
+      } else {
+        ToFloat({static_cast<const Bfloat16*>(from) + begin, size}, {static_cast<float*>(to) + begin, size});
+      }
+    });
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(
+      const LinearCrossEntropyShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("output head", {{"rows", shape.rows},
+                                                           {"in", shape.in},
+                                                           {"vocab_size", shape.vocab_size},
+                                                           {"columns", shape.columns()},
+                                                           {"ranks", shape.ranks}}));
+    return cpu::CreateLinearCrossEntropy(shape, &matmuls_);
   }
 
   absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
