@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -19,11 +20,13 @@
 #include "services/membership/member.h"
 #include "services/rpc/address.h"
 #include "services/rpc/server.h"
+#include "services/storage/blobs.h"
 #include "services/telemetry/metrics.h"
 #include "services/telemetry/metrics_server.h"
 #include "services/telemetry/timeline.h"
 #include "worker/comm/gloo/gloo_communicator.h"
 #include "worker/comm/rendezvous_client.h"
+#include "worker/generate/service.h"
 #include "worker/ops/cpu/passive_threads.h"
 #include "worker/runtime/parameter_state_client.h"
 #include "worker/runtime/rank_metrics.h"
@@ -135,8 +138,16 @@ absl::Status Run() {
   if (!absl::GetFlag(FLAGS_metrics_listen).empty()) {
     PENSTOCK_ASSIGN_OR_RETURN(metrics_server, MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), metrics));
   }
+  // The node, which says whether there is a job, is made later and gone earlier.
+  std::atomic<WorkerNode*> busy_node = nullptr;
+  GeneratorService generator(
+      {.worker_id = absl::GetFlag(FLAGS_id), .threads = Threads(), .blobs = &LocalDisk(), .busy = [&busy_node] {
+         const WorkerNode* node = busy_node;
+         return node == nullptr || node->running().has_value();
+       }});
   RpcServer::Options server_options;
   server_options.address = absl::GetFlag(FLAGS_listen);
+  server_options.services = {&generator};
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(server_options));
   PENSTOCK_ASSIGN_OR_RETURN(const HostPort listening, ParseHostPort(server->address()));
   const std::string host = absl::GetFlag(FLAGS_address).empty() ? listening.host : absl::GetFlag(FLAGS_address);
@@ -151,12 +162,15 @@ absl::Status Run() {
   options.metrics = &worker_metrics;
   options.timeline = &timeline;
   WorkerNode node(std::move(options));
+  // Its handlers ask the node.
+  const absl::Cleanup stop_server = [&server] { server->Stop(); };
 
   std::atomic<bool> refused = false;
   PENSTOCK_ASSIGN_OR_RETURN(Member::Options member_options,
                             MemberOptions(*server, metrics_server.get(), node, refused));
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Member> member, Member::Start(std::move(member_options)));
   reporter.Set(member.get());
+  busy_node = &node;
   LogInfo("serving at {}, metrics at {}, coordinator {}, {} threads", server->address(),
           metrics_server == nullptr ? "none" : metrics_server->address(), absl::GetFlag(FLAGS_coordinator), Threads());
 

@@ -202,4 +202,11 @@ grpc::Status CoordinatorService::ListMembers(grpc::ServerContext* context, const
   return grpc::Status::OK;
 }
 
+grpc::Status CoordinatorService::Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                                          grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  const auto workers = Members(context, v1::MEMBER_ROLE_WORKER);
+  if (!workers.ok()) return ToGrpcStatus(workers.status());
+  return ToGrpcStatus(forwarder_.Forward(*context, *request, *workers, parts_.intake->root(), *writer));
+}
+
 }  // namespace penstock

@@ -10,6 +10,7 @@
 #include "coordinator/jobs/scheduler.h"
 #include "coordinator/jobs/store_writer.h"
 #include "coordinator/planning/planner.h"
+#include "coordinator/server/generate_forwarder.h"
 #include "coordinator/server/job_intake.h"
 #include "coordinator/server/status_board.h"
 #include "coordinator/server/watch_stream.h"
@@ -39,7 +40,7 @@ class CoordinatorService final : public v1::Coordinator::WithCallbackMethod_Watc
     const Planner* planner = nullptr;
     const Clock* clock = nullptr;
   };
-  explicit CoordinatorService(Parts parts) : parts_(parts) {}
+  explicit CoordinatorService(Parts parts) : parts_(parts), forwarder_(parts.board) {}
 
   grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
                          v1::SubmitJobResponse* response) override;
@@ -57,6 +58,8 @@ class CoordinatorService final : public v1::Coordinator::WithCallbackMethod_Watc
   grpc::Status ListMembers(grpc::ServerContext* context, const v1::ListMembersRequest* request,
                            v1::ListMembersResponse* response) override;
   grpc::Status Plan(grpc::ServerContext* context, const v1::PlanRequest* request, v1::PlanResponse* response) override;
+  grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                        grpc::ServerWriter<v1::GenerateResponse>* writer) override;
 
  private:
   using Done = Scheduler::Done;
@@ -65,6 +68,7 @@ class CoordinatorService final : public v1::Coordinator::WithCallbackMethod_Watc
   absl::StatusOr<std::vector<v1::MemberStatus>> Members(grpc::ServerContext* context, v1::MemberRole role);
 
   const Parts parts_;
+  GenerateForwarder forwarder_;
 };
 
 }  // namespace penstock

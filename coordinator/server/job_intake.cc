@@ -6,6 +6,7 @@
 #include "core/plan/job_rules.h"
 #include "services/checkpoint/catalog.h"
 #include "services/checkpoint/manifest.h"
+#include "services/checkpoint/pretrained.h"
 #include "services/data/inspect.h"
 
 namespace penstock {
@@ -28,6 +29,12 @@ std::string JobIntake::Absolute(const std::string& path) const {
 std::vector<v1::JobViolation> JobIntake::Prepare(v1::JobSpec* spec) const {
   FillDefaults(spec);
   std::vector<v1::JobViolation> violations = CheckJob(*spec);
+  if (violations.empty() && !spec->model().from().empty()) {
+    spec->mutable_model()->set_from(Absolute(spec->model().from()));
+    violations = FillModelFrom(*blobs_, spec->mutable_model());
+    // Now that the sizes are known.
+    if (violations.empty()) violations = CheckJob(*spec);
+  }
   if (!violations.empty()) return violations;
   spec->mutable_data()->set_path(Absolute(spec->data().path()));
   spec->mutable_checkpoint()->set_directory(Absolute(spec->checkpoint().directory()));

@@ -18,6 +18,8 @@ class JobIntake {
   // Relative paths in jobs start at `root`. The blobs outlive the intake.
   JobIntake(std::string root, Blobs* blobs) : root_(std::move(root)), blobs_(blobs) {}
 
+  const std::string& root() const { return root_; }
+
   // Fills in defaults and makes paths absolute. What is wrong; empty when the job may be queued. A checkpoint that is
   // damaged is not a violation: the job fails with the reason, or falls back, when it is opened.
   std::vector<v1::JobViolation> Prepare(v1::JobSpec* spec) const;

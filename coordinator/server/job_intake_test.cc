@@ -138,5 +138,35 @@ TEST_F(JobIntakeTest, APathHasToBeACheckpoint) {
   ExpectSound(Spec());
 }
 
+TEST_F(JobIntakeTest, AModelTakesItsSizesFromAFolder) {
+  const std::string path = WriteCheckpointOf(Spec(), 5);
+  v1::JobSpec spec = Spec();
+  spec.set_name("next");
+  spec.clear_model();
+  spec.mutable_model()->set_from(std::filesystem::relative(path, root_).string());
+  ASSERT_TRUE(intake_->Prepare(&spec).empty());
+  EXPECT_EQ(spec.model().from(), path);
+  EXPECT_EQ(spec.model().layers(), 1u);
+  EXPECT_EQ(spec.model().mlp_hidden(), 32u);
+
+  spec.mutable_model()->set_heads(4);
+  const auto contradicted = intake_->Prepare(&spec);
+  ASSERT_EQ(contradicted.size(), 1u);
+  EXPECT_EQ(contradicted[0].field(), "model.heads");
+
+  // What follows from the sizes is checked once they are known.
+  v1::JobSpec deep = Spec();
+  deep.mutable_model()->set_from(path);
+  deep.mutable_parallel()->set_pipeline(2);
+  const auto too_deep = intake_->Prepare(&deep);
+  ASSERT_EQ(too_deep.size(), 1u);
+  EXPECT_EQ(too_deep[0].field(), "parallel.pipeline");
+
+  spec.mutable_model()->set_from("nowhere");
+  const auto missing = intake_->Prepare(&spec);
+  ASSERT_EQ(missing.size(), 1u);
+  EXPECT_EQ(missing[0].field(), "model.from");
+}
+
 }  // namespace
 }  // namespace penstock

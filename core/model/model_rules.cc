@@ -43,10 +43,20 @@ int64_t ElementsBound(const v1::ModelSpec& model) {
 
 void FillModelDefaults(v1::ModelSpec* model) {
   // GPT-2's proportions. Bounded, so that a hidden size that is refused anyway doesn't wrap around.
-  if (!model->has_mlp_hidden() && model->hidden() <= kHiddenMax) model->set_mlp_hidden(4 * model->hidden());
+  const bool from_scratch = model->from().empty();
+  if (from_scratch && !model->has_mlp_hidden() && model->hidden() <= kHiddenMax) {
+    model->set_mlp_hidden(4 * model->hidden());
+  }
   // GPT-2's (and most others') initial weights.
   if (!model->has_init_std()) model->set_init_std(0.02);
-  if (!model->has_layer_norm_epsilon()) model->set_layer_norm_epsilon(1e-5);
+  if (from_scratch && !model->has_layer_norm_epsilon()) model->set_layer_norm_epsilon(1e-5);
+}
+
+bool AwaitsFolder(const v1::ModelSpec& model) {
+  return !model.from().empty() &&
+         (model.family() == v1::ModelSpec::FAMILY_UNSPECIFIED || model.layers() == 0 || model.hidden() == 0 ||
+          model.heads() == 0 || model.seq_length() == 0 || model.vocab_size() == 0 || !model.has_mlp_hidden() ||
+          !model.has_layer_norm_epsilon());
 }
 
 void CheckModel(const v1::ModelSpec& model, Violations* violations) {

@@ -8,8 +8,12 @@
 
 namespace penstock {
 
-// Gives every field that is missing its default. Idempotent.
+// Gives every field that is missing its default. Idempotent. With model.from, what the folder says is left out.
 void FillModelDefaults(v1::ModelSpec* model);
+
+// Whether something of the model is still to come from the folder that model.from names, so that it can't be checked.
+// Never after services/checkpoint/pretrained.h FillModelFrom.
+bool AwaitsFolder(const v1::ModelSpec& model);
 
 // Adds what is wrong, with fields named "model.heads". Expects defaults to be filled in.
 void CheckModel(const v1::ModelSpec& model, Violations* violations);

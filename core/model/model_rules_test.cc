@@ -36,6 +36,20 @@ TEST(ModelRulesTest, DefaultsMakeAModelSound) {
   EXPECT_EQ(model.mlp_hidden(), 64u);
 }
 
+TEST(ModelRulesTest, WhatAFolderSaysIsLeftToIt) {
+  v1::ModelSpec model = Model();
+  FillModelDefaults(&model);
+  EXPECT_FALSE(AwaitsFolder(model));
+  model.set_from("gpt2");
+  EXPECT_FALSE(AwaitsFolder(model));
+  model.clear_mlp_hidden();
+  FillModelDefaults(&model);
+  EXPECT_FALSE(model.has_mlp_hidden());
+  EXPECT_TRUE(AwaitsFolder(model));
+  // Nothing is built from what isn't known.
+  EXPECT_FALSE(Fields(model).empty());
+}
+
 TEST(ModelRulesTest, LimitsAreInclusive) {
   v1::ModelSpec model = Model();
   FillModelDefaults(&model);

@@ -90,7 +90,9 @@ std::vector<v1::JobViolation> CheckJob(const v1::JobSpec& spec) {
   if (spec.parallel().plan() == v1::ParallelSpec::PLAN_AUTO) return CheckJob(WithSimplestPlan(spec));
   Violations violations;
   CheckName(spec.name(), &violations);
-  CheckModel(spec.model(), &violations);
+  CheckPath("model.from", spec.model().from(), &violations);
+  // The coordinator reads the folder, and asks again.
+  if (!AwaitsFolder(spec.model())) CheckModel(spec.model(), &violations);
   CheckData(spec.data(), &violations);
   CheckTraining(spec.training(), &violations);
   CheckOptimizer(spec.optimizer(), &violations);

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/model_rules.h"
 #include "core/model/parameter_table.h"
 #include "core/plan/job_checker.h"
 #include "core/plan/job_limits.h"
@@ -131,7 +132,7 @@ void CheckParallel(const v1::ParallelSpec& parallel, Violations* violations) {
 void CheckCombinations(const v1::JobSpec& spec, Violations* violations) {
   const bool parallel_ok = !violations->Has("parallel");
   const bool batch_ok = !violations->Has("training.global_batch_size") && !violations->Has("training.micro_batch_size");
-  if (!violations->Has("model.layers") && !violations->Has("parallel.pipeline") &&
+  if (!AwaitsFolder(spec.model()) && !violations->Has("model.layers") && !violations->Has("parallel.pipeline") &&
       spec.parallel().pipeline() > spec.model().layers()) {
     violations->Add(
         "parallel.pipeline",

@@ -26,8 +26,8 @@ absl::Status CheckSameTable(const PretrainedWeights& a, const PretrainedWeights&
           absl::StrCat(lead, "where one has ", ours[i].name, " the other has ", theirs[i].name));
     }
     if (ours[i].shape != theirs[i].shape) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(lead, ours[i].name, " is ", ShapeText(ours[i]), " in one and ", ShapeText(theirs[i]), " in the other"));
+      return absl::InvalidArgumentError(absl::StrCat(lead, ours[i].name, " is ", ShapeText(ours[i]), " in one and ",
+                                                     ShapeText(theirs[i]), " in the other"));
     }
   }
   if (ours.size() != theirs.size()) {

@@ -49,14 +49,14 @@ TEST(HuggingFaceConfig, WhatIsWrittenReadsBack) {
 
 TEST(HuggingFaceConfig, ErrorsNameTheField) {
   EXPECT_EQ(ErrorOf(With("\"n_layer\": 2,", "")), "n_layer is missing; it is a number of a GPT-2's config");
-  EXPECT_EQ(ErrorOf(With("\"n_layer\": 2", "\"n_layer\": -2")),
-            "n_layer is -2; it should be a whole number above 0");
+  EXPECT_EQ(ErrorOf(With("\"n_layer\": 2", "\"n_layer\": -2")), "n_layer is -2; it should be a whole number above 0");
   EXPECT_EQ(ErrorOf(With("61", "4294967296")), "vocab_size is 4294967296; it should be a whole number above 0");
   EXPECT_EQ(ErrorOf(With("61", "\"61\"")), "vocab_size is \"61\"; it should be a whole number above 0");
   EXPECT_EQ(ErrorOf(With("1e-06", "true")), "layer_norm_epsilon is true");
   EXPECT_EQ(ErrorOf(With("\"gpt2\"", "\"llama\"")), "model_type is \"llama\"; this version reads \"gpt2\"");
   EXPECT_EQ(ErrorOf(With("\"n_inner\"", "\"n_ctx\": 32, \"n_inner\"")), "n_ctx is 32, but n_positions is 16");
-  EXPECT_TRUE(ErrorOf(With("\"n_head\": 3", "\"n_head\": 5")).starts_with("n_head is 5, which doesn't divide hidden 24"));
+  EXPECT_TRUE(
+      ErrorOf(With("\"n_head\": 3", "\"n_head\": 5")).starts_with("n_head is 5, which doesn't divide hidden 24"));
   EXPECT_TRUE(ErrorOf(With("\"n_layer\": 2", "\"n_layer\": 0")).starts_with("n_layer "));
 }
 

@@ -76,8 +76,7 @@ absl::StatusOr<std::string> WriteCheckpoint(Blobs& blobs, const HuggingFaceReade
     digester.Add(weights);
   }
   PENSTOCK_RETURN_IF_ERROR(writer->Sync());
-  PENSTOCK_ASSIGN_OR_RETURN(*manifest,
-                            MakeManifest(SpecOf(reader), 0, 0, reader.table().size(), digester.digests()));
+  PENSTOCK_ASSIGN_OR_RETURN(*manifest, MakeManifest(SpecOf(reader), 0, 0, reader.table().size(), digester.digests()));
   return FinishCheckpoint(blobs, partial, *manifest);
 }
 

@@ -38,7 +38,8 @@ class HuggingFace : public testing::Test {
   }
 
   // The exported file's tensors, changed by `change`, written again.
-  void Rewrite(const std::function<void(std::vector<SafetensorsTensor>&, std::vector<std::vector<std::byte>>&)>& change) {
+  void Rewrite(
+      const std::function<void(std::vector<SafetensorsTensor>&, std::vector<std::vector<std::byte>>&)>& change) {
     const auto file = SafetensorsFile::Open(blobs_, kWeights);
     ASSERT_TRUE(file.ok()) << file.status();
     std::vector<SafetensorsTensor> tensors;
@@ -144,8 +145,8 @@ TEST_F(HuggingFace, AnyRangeCanBeRead) {
   const int64_t size = (*weights)->table().size();
   for (const ElementRange range : {ElementRange{0, size}, ElementRange{5, 6}, ElementRange{25'000, 70'001},
                                    ElementRange{size - 3, size}, ElementRange{9, 9}}) {
-    const std::span<const float> expected = state_[StateClass::kWeights].subspan(
-        static_cast<size_t>(range.begin), static_cast<size_t>(range.size()));
+    const std::span<const float> expected =
+        state_[StateClass::kWeights].subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.size()));
     EXPECT_EQ(Read(**weights, range), std::vector<float>(expected.begin(), expected.end())) << range.ToString();
   }
   float one = 0;
@@ -156,8 +157,7 @@ TEST_F(HuggingFace, ByteModelsHaveATokenizer) {
   const auto files = Export();
   ASSERT_TRUE(files.ok());
   EXPECT_NE(std::find(files->begin(), files->end(), "tokenizer.json"), files->end());
-  const auto json =
-      nlohmann::json::parse(*ReadWholeBlob(blobs_, std::string(kFolder) + "/tokenizer.json", 1 << 20));
+  const auto json = nlohmann::json::parse(*ReadWholeBlob(blobs_, std::string(kFolder) + "/tokenizer.json", 1 << 20));
   EXPECT_EQ(json["model"]["vocab"].size(), 256u);
   EXPECT_EQ(json["model"]["vocab"]["A"], 65);
   EXPECT_EQ(json["model"]["vocab"]["\u0120"], 32) << "GPT-2's alphabet writes the blank so";
@@ -250,7 +250,8 @@ TEST_F(HuggingFace, WhatContradictsIsRefusedNamingFileAndField) {
   EXPECT_EQ(OpenError(), file + "transformer.wte.weight has the shape [256, 96]; config.json makes it [256, 192]");
   restore();
   ReplaceInConfig("\"n_layer\": 2", "\"n_layer\": 1");
-  EXPECT_EQ(OpenError(), file + "transformer.h.1.ln_1.weight belongs to no GPT-2 of 1 layers, as config.json describes it");
+  EXPECT_EQ(OpenError(),
+            file + "transformer.h.1.ln_1.weight belongs to no GPT-2 of 1 layers, as config.json describes it");
   restore();
   ReplaceInConfig("\"n_layer\": 2", "\"n_layer\": 3");
   EXPECT_EQ(OpenError(), "/models/out: h.2.ln_1.weight is missing in its safetensors; config.json asks for it");

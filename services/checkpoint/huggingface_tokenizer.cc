@@ -19,8 +19,7 @@ bool StandsForItself(uint32_t byte) {
 }
 
 Json ByteLevel(bool add_prefix_space) {
-  return {
-      {"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", true}, {"use_regex", false}};
+  return {{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", true}, {"use_regex", false}};
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ std::string FormatManifest(const Manifest& manifest);
 absl::StatusOr<Manifest> ParseManifest(std::string_view text);
 
 // What keeps a job from going on from this checkpoint, field by field: another model, optimizer, seed or batch size.
-// Empty: it can. Mesh, schedule, ZeRO, number of shards, steps and rates may differ.
+// Empty: it can. At step 0 only the model counts. Mesh, schedule, ZeRO, number of shards, steps and rates may differ.
 std::vector<v1::JobViolation> CheckResume(const Manifest& manifest, const v1::JobSpec& spec);
 
 }  // namespace penstock

@@ -111,9 +111,8 @@ std::vector<v1::JobViolation> FillModelFrom(Blobs& blobs, v1::ModelSpec* model) 
     const std::string is = ScalarText(*model, field);
     const std::string there = ScalarText(filled, field);
     if (is == there) continue;
-    add(absl::StrCat("model.", field.name()),
-        absl::StrCat("is ", is, ", but the model in ", model->from(), " has ", there, "; use ", there,
-                     ", or leave it out"));
+    add(absl::StrCat("model.", field.name()), absl::StrCat("is ", is, ", but the model in ", model->from(), " has ",
+                                                           there, "; use ", there, ", or leave it out"));
   }
   filled.MergeFrom(*model);
   if (violations.empty()) *model = std::move(filled);

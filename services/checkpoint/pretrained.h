@@ -44,12 +44,12 @@ class PretrainedWeights {
 // The model that the folder holds, from its small files alone. Errors as of Open.
 absl::StatusOr<v1::ModelSpec> ReadPretrainedModel(Blobs& blobs, const std::string& folder);
 
-// Whether the model's tokens are the bytes of its text: the job's format says so, or, where no job is known, a vocabulary
-// of 256.
+// Whether the model's tokens are the bytes of its text: the job's format says so, or, where no job is known, a
+// vocabulary of 256.
 bool SpeaksBytes(const v1::JobSpec& spec);
 
 // For a job whose model.from is `model->from()`: fills in what the job leaves out from the folder. What can't be read,
-// and where the job contradicts it, comes back as violations. Call it before FillDefaults.
+// and where the job contradicts it, comes back as violations.
 std::vector<v1::JobViolation> FillModelFrom(Blobs& blobs, v1::ModelSpec* model);
 
 }  // namespace penstock

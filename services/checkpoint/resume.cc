@@ -27,12 +27,14 @@ std::vector<v1::JobViolation> CheckResume(const Manifest& manifest, const v1::Jo
     violation.set_message(absl::StrCat("is ", is, ", but the checkpoint of step ", manifest.step, " has ", then, why,
                                        "; use ", then, ", or start anew with checkpoint.resume: never"));
   };
-  // Every field of the model shapes the state or what it computes, but for the spread of the initial weights.
+  // Every field of the model shapes the state or what it computes, but for where the initial weights came from.
   const google::protobuf::Descriptor& model = *v1::ModelSpec::descriptor();
   for (int i = 0; i < model.field_count(); ++i) {
-    if (model.field(i)->name() == "init_std") continue;
+    if (model.field(i)->name() == "init_std" || model.field(i)->name() == "from") continue;
     check("model", manifest.spec.model(), spec.model(), model.field(i)->name(), "");
   }
+  // Nothing was trained yet: there are no moments and no place in the data.
+  if (manifest.step == 0) return violations;
   check("optimizer", manifest.spec.optimizer(), spec.optimizer(), "type", ", whose state differs");
   const std::string order = ", and with another one samples would be left out or repeated";
   check("training", manifest.spec.training(), spec.training(), "seed", order);

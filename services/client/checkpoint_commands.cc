@@ -33,9 +33,9 @@ absl::StatusOr<std::string> CheckpointFolder(const CommandContext& context) {
   return JobCheckpointFolder(job.spec().checkpoint().directory(), job.name());
 }
 
-// One checkpoint's folder: named itself, or the newest one of a job.
-absl::StatusOr<std::string> CheckpointPath(const CommandContext& context) {
-  const std::string& name = context.line.arguments[0];
+}  // namespace
+
+absl::StatusOr<std::string> CheckpointPath(const CommandContext& context, const std::string& name) {
   if (IsFolder(name)) return name;
   if (name.find('/') != std::string::npos) return absl::NotFoundError(absl::StrCat("there is no folder ", name));
   PENSTOCK_ASSIGN_OR_RETURN(const v1::JobStatus job, context.client.GetJob(name));
@@ -44,8 +44,6 @@ absl::StatusOr<std::string> CheckpointPath(const CommandContext& context) {
   }
   return job.last_checkpoint();
 }
-
-}  // namespace
 
 int CheckpointList(const CommandContext& context) {
   auto folder = CheckpointFolder(context);
@@ -77,7 +75,7 @@ int CheckpointList(const CommandContext& context) {
 }
 
 int CheckpointVerify(const CommandContext& context) {
-  auto path = CheckpointPath(context);
+  auto path = CheckpointPath(context, context.line.arguments[0]);
   if (!path.ok()) return Fail(path.status());
   const bool terminal = isatty(STDERR_FILENO) == 1;
   auto manifest = VerifyCheckpoint(LocalDisk(), *path, [&](uint64_t done, uint64_t total) {

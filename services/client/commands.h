@@ -47,6 +47,13 @@ int PlanJob(const CommandContext& context);
 int WorkerList(const CommandContext& context);
 int CheckpointList(const CommandContext& context);
 int CheckpointVerify(const CommandContext& context);
+int CheckpointDiff(const CommandContext& context);
+int CheckpointExport(const CommandContext& context);
+int CheckpointImport(const CommandContext& context);
+int Generate(const CommandContext& context);
+
+// One checkpoint's folder: named itself, or the newest one of a job.
+absl::StatusOr<std::string> CheckpointPath(const CommandContext& context, const std::string& name);
 
 }  // namespace penstock
 

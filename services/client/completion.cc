@@ -192,7 +192,7 @@ std::vector<Candidate> Complete(const CommandLineParser& parser, const std::vect
       found.Add("--help", "what it does and its flags");
     }
   } else if (typed.words.empty()) {
-    for (const CommandSpec& spec : parser.commands()) found.Add(spec.noun, "");
+    for (const CommandSpec& spec : parser.commands()) found.Add(spec.noun, spec.verb.empty() ? spec.summary : "");
   } else if (typed.words.size() == 1 && command == nullptr) {
     for (const CommandSpec& spec : parser.commands()) {
       if (spec.noun == typed.words[0]) found.Add(spec.verb, spec.summary);

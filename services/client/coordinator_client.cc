@@ -11,6 +11,8 @@
 namespace penstock {
 namespace {
 
+// A generation lasts as long as its text; nobody waits longer for one.
+constexpr absl::Duration kGenerateTimeMax = absl::Hours(1);
 constexpr absl::Duration kReconnectPause = absl::Milliseconds(200);
 
 // The same submission sent twice (a retry after a lost answer) is one job.
@@ -135,6 +137,21 @@ absl::StatusOr<std::vector<v1::MemberStatus>> CoordinatorClient::ListMembers(v1:
   v1::ListMembersResponse response;
   PENSTOCK_RETURN_IF_ERROR(Explain(stub_->ListMembers(&context, request, &response), address_));
   return ToVector(response.members());
+}
+
+absl::Status CoordinatorClient::Generate(const v1::GenerateRequest& request,
+                                         const std::function<bool(const v1::GenerateResponse&)>& on_response) {
+  grpc::ClientContext context;
+  SetDeadline(context, kGenerateTimeMax);
+  auto reader = stub_->Generate(&context, request);
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) {
+    if (on_response(response)) continue;
+    context.TryCancel();
+    (void)reader->Finish();
+    return absl::OkStatus();
+  }
+  return Explain(reader->Finish(), address_);
 }
 
 absl::StatusOr<v1::JobStatus> CoordinatorClient::WatchJob(const std::string& job, absl::Duration away_limit,

@@ -33,6 +33,10 @@ class CoordinatorClient {
   absl::StatusOr<std::vector<v1::Event>> ListEvents(const std::string& job);
   absl::StatusOr<std::vector<v1::MemberStatus>> ListMembers(v1::MemberRole role);
 
+  // Calls `on_response` for each message, until it returns false or the text ends.
+  absl::Status Generate(const v1::GenerateRequest& request,
+                        const std::function<bool(const v1::GenerateResponse&)>& on_response);
+
   // Calls `on_status` at every change until the job has ended, and returns its last status. A coordinator that goes
   // away is waited for, up to `away_limit`; `on_away` is told once each time.
   absl::StatusOr<v1::JobStatus> WatchJob(const std::string& job, absl::Duration away_limit,

@@ -121,6 +121,7 @@ void ResolvePaths(v1::JobSpec* spec, const std::string& folder) {
     // An empty path means that there is none. operator/ leaves absolute ones as they are.
     return path.empty() ? path : (std::filesystem::path(folder) / path).lexically_normal().string();
   };
+  if (spec->has_model()) spec->mutable_model()->set_from(resolve(spec->model().from()));
   if (spec->has_data()) spec->mutable_data()->set_path(resolve(spec->data().path()));
   if (spec->has_checkpoint()) {
     spec->mutable_checkpoint()->set_directory(resolve(spec->checkpoint().directory()));

@@ -56,7 +56,7 @@ absl::Status ExplainViolations(const JobFile& file, std::span<const v1::JobViola
 // The rules of core/plan/job_rules.h over the file's job.
 absl::Status CheckJobFile(const JobFile& file);
 
-// Makes data.path, checkpoint.directory and checkpoint.resume_path absolute, from `folder` on: for a local cluster,
+// Makes model.from, data.path, checkpoint.directory and checkpoint.resume_path absolute, from `folder` on: for a local cluster,
 // where relative paths start at the job file's own folder.
 void ResolvePaths(v1::JobSpec* spec, const std::string& folder);
 // The folder of a job file, absolute; the working folder for "-".

@@ -4,7 +4,9 @@
 #include <future>
 
 #include "core/plan/job_facts.h"
+#include "services/checkpoint/huggingface_export.h"
 #include "services/checkpoint/manifest.h"
+#include "services/checkpoint/pretrained.h"
 #include "services/checkpoint/reader.h"
 #include "services/checkpoint/writer.h"
 #include "services/parameter/test_job.h"
@@ -179,6 +181,41 @@ TEST_F(CheckpointTest, ACheckpointOfAnotherModelIsRefused) {
   const absl::Status refused = other.Open(1, *folder);
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("model."), absl::string_view::npos) << refused;
+}
+
+TEST_F(CheckpointTest, AJobStartsFromAnExportedFolderWithTheSameWeights) {
+  const v1::JobSpec spec = TestSpec();
+  TestCluster cluster(spec, {.shards = 2, .blobs = &disk_});
+  ASSERT_EQ(cluster.Open(1), absl::OkStatus());
+  for (uint64_t step = 1; step <= 2; ++step) ASSERT_EQ(cluster.Step(1, step), absl::OkStatus());
+  const absl::StatusOr<std::string> checkpoint = Write(cluster, 2);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto trained = PretrainedWeights::Open(disk_, *checkpoint);
+  ASSERT_TRUE(trained.ok()) << trained.status();
+  const auto exported = ExportHuggingFace(disk_, **trained, "/exported");
+  ASSERT_TRUE(exported.ok()) << exported.status();
+  const absl::StatusOr<std::vector<float>> weights = cluster.PullAll(1, 2);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  std::string digest;
+  for (const std::string& from : {std::string("/exported"), *checkpoint}) {
+    v1::JobSpec next = spec;
+    next.mutable_model()->set_from(from);
+    TestCluster other(next, {.shards = 3, .blobs = &disk_});
+    ASSERT_EQ(other.Open(1), absl::OkStatus());
+    EXPECT_EQ(other.PullAll(1, 0), weights) << from;
+    ASSERT_EQ(other.Step(1, 1), absl::OkStatus());
+    const absl::StatusOr<std::string> after = other.Digest(1);
+    ASSERT_TRUE(after.ok()) << after.status();
+    // Weights alone are taken, from either: the moments are zero.
+    EXPECT_EQ(digest.empty() ? *after : digest, *after);
+    digest = *after;
+  }
+  v1::JobSpec other_model = spec;
+  other_model.mutable_model()->set_from("/exported");
+  other_model.mutable_model()->set_layers(spec.model().layers() + 1);
+  const absl::Status refused = TestCluster(other_model, {.shards = 1, .blobs = &disk_}).Open(1);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("model.layers"), std::string::npos) << refused;
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
 #include "services/checkpoint/manifest.h"
+#include "services/checkpoint/pretrained.h"
 #include "services/parameter/limits.h"
 
 namespace penstock {
@@ -28,6 +29,15 @@ StateClass StateClassOf(v1::StateKind kind) {
   if (kind == v1::STATE_KIND_EXP_AVG) return StateClass::kExpAvg;
   if (kind == v1::STATE_KIND_EXP_AVG_SQ) return StateClass::kExpAvgSq;
   return StateClass::kWeights;
+}
+
+// The folder may have changed since the job was accepted.
+absl::StatusOr<std::unique_ptr<PretrainedWeights>> OpenPretrained(Blobs& blobs, v1::ModelSpec model) {
+  const std::vector<v1::JobViolation> violations = FillModelFrom(blobs, &model);
+  if (!violations.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(violations[0].field(), ": ", violations[0].message()));
+  }
+  return PretrainedWeights::Open(blobs, model.from());
 }
 
 absl::Status CheckCheckpoint(const CheckpointReader& reader, const v1::JobSpec& spec) {
@@ -74,6 +84,9 @@ absl::StatusOr<std::shared_ptr<ShardJob>> ShardJob::Open(const v1::OpenJobReques
                            NeedsSnapshot(spec), *resources.budget, *resources.compute));
   if (reader != nullptr) {
     PENSTOCK_RETURN_IF_ERROR(state->FillFrom(*reader, cancelled));
+  } else if (!spec.model().from().empty()) {
+    PENSTOCK_ASSIGN_OR_RETURN(const auto weights, OpenPretrained(*resources.blobs, spec.model()));
+    PENSTOCK_RETURN_IF_ERROR(state->FillInitial(*weights, cancelled));
   } else {
     PENSTOCK_RETURN_IF_ERROR(state->FillInitial(spec.training().seed(), cancelled));
   }

@@ -16,6 +16,8 @@ namespace {
 // Elements in one turn of a parallel loop: whole pieces, about 1 MiB for each class of the state.
 constexpr int64_t kPartElements = 4 * kPieceElements;
 
+absl::Status Cancelled() { return absl::CancelledError("the job was opened anew, or closed, while it was filled"); }
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ShardState>> ShardState::Allocate(ParameterTable table, ElementRange range,
@@ -66,16 +68,30 @@ absl::Status ShardState::ForEachPart(const std::function<absl::Status(ElementRan
 
 absl::Status ShardState::FillInitial(uint64_t seed, const std::atomic<bool>& cancelled) {
   return ForEachPart([&](ElementRange part) -> absl::Status {
-    if (cancelled) return absl::CancelledError("the job was opened anew, or closed, while it was filled");
+    if (cancelled) return Cancelled();
     penstock::FillInitial(table_, seed, part, Elements(StateClass::kWeights, part));
     return absl::OkStatus();
   });
 }
 
+absl::Status ShardState::FillInitial(const PretrainedWeights& weights, const std::atomic<bool>& cancelled) {
+  // By parameters, not by parts of one size: some sources read a parameter whole, however little is asked for.
+  const std::span<const Parameter> parameters = table_.parameters();
+  std::vector<absl::Status> statuses(parameters.size());
+  pool_.ParallelFor(static_cast<int64_t>(parameters.size()), [&](int64_t i) {
+    const ElementRange part = Intersect(range_, parameters[static_cast<size_t>(i)].range());
+    if (part.empty()) return;
+    statuses[static_cast<size_t>(i)] =
+        cancelled ? Cancelled() : weights.ReadRange(part, Elements(StateClass::kWeights, part));
+  });
+  for (const absl::Status& status : statuses) PENSTOCK_RETURN_IF_ERROR(status);
+  return absl::OkStatus();
+}
+
 absl::Status ShardState::FillFrom(const CheckpointReader& reader, const std::atomic<bool>& cancelled) {
   return ForEachPart([&](ElementRange part) -> absl::Status {
     for (const StateClass state_class : kAllStateClasses) {
-      if (cancelled) return absl::CancelledError("the job was opened anew, or closed, while it was filled");
+      if (cancelled) return Cancelled();
       PENSTOCK_RETURN_IF_ERROR(reader.ReadRange(state_class, part, Elements(state_class, part)));
     }
     return absl::OkStatus();

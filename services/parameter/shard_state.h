@@ -23,6 +23,7 @@
 #include "protos/penstock/v1/parameter.pb.h"
 #include "protos/penstock/v1/step.pb.h"
 #include "services/checkpoint/digest.h"
+#include "services/checkpoint/pretrained.h"
 #include "services/checkpoint/reader.h"
 #include "services/parameter/memory_budget.h"
 #include "services/parameter/thread_pool.h"
@@ -39,6 +40,8 @@ class ShardState {
 
   // Version 0: weights of the generator, moments zero. CANCELLED once `cancelled` is set.
   absl::Status FillInitial(uint64_t seed, const std::atomic<bool>& cancelled);
+  // Version 0: these weights, moments zero. The job's model is the weights'. CANCELLED as above.
+  absl::Status FillInitial(const PretrainedWeights& weights, const std::atomic<bool>& cancelled);
   // The checkpoint's version. DATA_LOSS for a damaged one.
   absl::Status FillFrom(const CheckpointReader& reader, const std::atomic<bool>& cancelled);
 
