@@ -26,8 +26,11 @@ namespace penstock {
 // the boundaries of shards depend on it.
 inline constexpr int64_t kPieceElements = 65536;
 
-// Number of pieces that `elements` elements make; the last one may be short.
-constexpr int64_t PieceCount(int64_t elements) { return (elements + kPieceElements - 1) / kPieceElements; }
+// Number of pieces that `elements` elements make; the last one may be short. Of any number: readers ask before they
+// have checked it.
+constexpr int64_t PieceCount(int64_t elements) {
+  return elements / kPieceElements + (elements % kPieceElements > 0 ? 1 : 0);
+}
 
 // How tensor parallelism divides a parameter: by its outermost axis, or not at all.
 enum class SplitAxis { kReplicated, kSplit };
