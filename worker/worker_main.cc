@@ -15,6 +15,7 @@
 #include "absl/synchronization/notification.h"
 #include "core/base/status_macros.h"
 #include "services/base/flags.h"
+#include "services/base/heap.h"
 #include "services/base/log.h"
 #include "services/base/shutdown.h"
 #include "services/membership/member.h"
@@ -190,6 +191,7 @@ absl::Status Run() {
 
 int main(int argc, char** argv) {
   penstock::MakeWaitingThreadsSleep(argv);
+  penstock::KeepFreedBlocks();
   penstock::ShutdownSignal::Install();
   penstock::ParseFlags(argc, argv, penstock::kUsage);
   penstock::InitLog(absl::GetFlag(FLAGS_id).empty() ? "worker" : absl::GetFlag(FLAGS_id));

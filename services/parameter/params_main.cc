@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "services/base/flags.h"
+#include "services/base/heap.h"
 #include "services/base/log.h"
 #include "services/base/shutdown.h"
 #include "services/membership/member.h"
@@ -103,6 +104,7 @@ absl::Status Run() {
 }  // namespace penstock
 
 int main(int argc, char** argv) {
+  penstock::KeepFreedBlocks();
   penstock::ShutdownSignal::Install();
   penstock::ParseFlags(argc, argv, penstock::kUsage);
   penstock::InitLog(absl::GetFlag(FLAGS_id).empty() ? "params" : absl::GetFlag(FLAGS_id));

@@ -1,9 +1,11 @@
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include <grpcpp/impl/codegen/proto_utils.h>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "services/base/clock.h"
@@ -32,19 +34,38 @@ class PushStream final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     StartRead(&buffer_);
   }
 
+  // A chunk is checked and copied while the next one comes in. gRPC may say so on another thread: then the one that is
+  // at work takes that chunk, too, so that no more than two are in memory.
   void OnReadDone(bool ok) override {
-    // A client that goes away ends here, too: what it has sent stays, and nobody reads the answer.
-    if (!ok) return End(Answer());
-    if (const absl::Status status = Take(); !status.ok()) return End(status);
-    StartRead(&buffer_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (taking_) {
+        waiting_ = ok ? Waiting::kChunk : Waiting::kEnd;
+        return;
+      }
+      taking_ = true;
+    }
+    for (bool more = true; more;) {
+      // A client that goes away ends here, too: what it has sent stays, and nobody reads the answer.
+      if (!ok) return End(Answer());
+      grpc::ByteBuffer chunk;
+      chunk.Swap(&buffer_);
+      StartRead(&buffer_);
+      // Ended by us, a stream is still `taking_`: what comes in after that is left alone.
+      if (const absl::Status status = Take(chunk); !status.ok()) return End(status);
+      std::lock_guard<std::mutex> lock(mutex_);
+      ok = waiting_ != Waiting::kEnd;
+      more = taking_ = waiting_ != Waiting::kNothing;
+      waiting_ = Waiting::kNothing;
+    }
   }
 
   void OnDone() override { delete this; }
 
  private:
-  absl::Status Take() {
-    PENSTOCK_ASSIGN_OR_RETURN(PushFrame frame, ParsePushFrame(buffer_));
-    buffer_.Clear();
+  absl::Status Take(grpc::ByteBuffer& chunk) {
+    PENSTOCK_ASSIGN_OR_RETURN(PushFrame frame, ParsePushFrame(chunk));
+    chunk.Clear();
     if (job_ == nullptr) {
       PENSTOCK_ASSIGN_OR_RETURN(job_, resources_.jobs->Find(frame.job_id));
       epoch_ = frame.epoch;
@@ -75,8 +96,16 @@ class PushStream final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   const absl::Time started_;
   const StreamSlot slot_;
   const std::shared_ptr<StreamGuard> guard_;
+  // Of the read under way.
   grpc::ByteBuffer buffer_;
-  // Of the first chunk.
+
+  enum class Waiting { kNothing, kChunk, kEnd };
+  std::mutex mutex_;
+  // A thread is in Take, and what has come in meanwhile.
+  bool taking_ ABSL_GUARDED_BY(mutex_) = false;
+  Waiting waiting_ ABSL_GUARDED_BY(mutex_) = Waiting::kNothing;
+
+  // Of the thread that takes. From the first chunk.
   std::shared_ptr<ShardJob> job_;
   uint64_t epoch_ = 0;
   uint64_t step_ = 0;

@@ -150,7 +150,7 @@ absl::Status ShardClient::Push(const std::string& job_id, uint64_t epoch, uint64
   bool first = true;
   bool intact = true;
   for (const PushRange& range : ranges) {
-    for (const ElementRange& part : SplitBySize(range.range, kChunkElements)) {
+    for (const ElementRange& part : SplitBySize(range.range, kPushChunkElements)) {
       if (!intact) break;
       const std::span<const float> elements(range.data + (part.begin - range.range.begin), part.size());
       // The frame is made while the one before is on its way.

@@ -18,6 +18,9 @@ constexpr Tag kAllGatherTag = kFirstCollectiveTag + 2;
 constexpr Tag kBroadcastTag = kFirstCollectiveTag + 3;
 constexpr Tag kBarrierTag = kFirstCollectiveTag + 4;
 
+// Of a reduce-scatter: rounds whose messages are on their way at once.
+constexpr size_t kRoundsUnderWay = 4;
+
 using Transfers = std::vector<std::shared_ptr<Transfer>>;
 
 absl::Status WaitAll(Transfers& transfers) {
@@ -30,7 +33,9 @@ absl::Status WaitAll(Transfers& transfers) {
 void AddInOrder(absl::Span<float> own, const std::vector<const float*>& others, int own_index) {
   const int count = static_cast<int>(others.size());
   const size_t size = own.size();
-  if (own_index >= 1) {
+  if (own_index == 1) {
+    for (size_t i = 0; i < size; ++i) own[i] = others[0][i] + own[i];
+  } else if (own_index > 1) {
     // x0 + x1 + ... before own, gathered by blocks that stay in the first-level cache.
     constexpr size_t kBlock = 2048;
     float sum[kBlock];
@@ -58,11 +63,11 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
   const int members = static_cast<int>(group.size());
   if (members == 1) return absl::OkStatus();
 
-  // Two chunks from every other member: while one is added the next is under way. The chunk's size follows from the
-  // group's size alone, so that all members cut alike.
+  // A few chunks from every other member: while one is added the next ones are under way. The chunk's size follows from
+  // the group's size alone, so that all members cut alike.
   const int64_t others = members - 1;
   const int64_t chunk_elements = std::clamp<int64_t>(
-      static_cast<int64_t>(kReduceScratchBytesMax / sizeof(float)) / (2 * others), 1, int64_t{256} << 10);
+      static_cast<int64_t>(kReduceScratchBytesMax / sizeof(float)) / (kRoundsUnderWay * others), 1, int64_t{256} << 10);
   std::vector<std::vector<Part>> chunks(members);
   size_t rounds = 0;
   for (int i = 0; i < members; ++i) {
@@ -70,40 +75,43 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
     rounds = std::max(rounds, chunks[i].size());
   }
   const std::vector<Part>& own = chunks[self];
-  if (!own.empty()) reduce_scratch_.resize(2 * others * chunk_elements);
+  if (!own.empty()) reduce_scratch_.resize(kRoundsUnderWay * others * chunk_elements);
   const auto scratch = [&](size_t round, int64_t other) {
-    return reduce_scratch_.data() + (static_cast<int64_t>(round % 2) * others + other) * chunk_elements;
+    return reduce_scratch_.data() + (static_cast<int64_t>(round % kRoundsUnderWay) * others + other) * chunk_elements;
   };
 
-  Transfers receives[2];
-  Transfers sends[2];
+  Transfers receives[kRoundsUnderWay];
+  Transfers sends[kRoundsUnderWay];
   const auto start_round = [&](size_t round) -> absl::Status {
     for (int i = 0; i < members; ++i) {
       if (i == self) continue;
       if (round < own.size()) {
         const absl::Span<float> into(scratch(round, i < self ? i : i - 1), own[round].count);
         PENSTOCK_ASSIGN_OR_RETURN(auto recv, StartRecv(group[i], kReduceScatterTag, AsWritableBytes(into)));
-        receives[round % 2].push_back(std::move(recv));
+        receives[round % kRoundsUnderWay].push_back(std::move(recv));
       }
       if (round < chunks[i].size()) {
         const absl::Span<const float> from = data.subspan(chunks[i][round].begin, chunks[i][round].count);
         PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kReduceScatterTag, AsBytes(from)));
-        sends[round % 2].push_back(std::move(send));
+        sends[round % kRoundsUnderWay].push_back(std::move(send));
       }
     }
     return absl::OkStatus();
   };
 
-  if (rounds > 0) PENSTOCK_RETURN_IF_ERROR(start_round(0));
+  for (size_t round = 0; round < std::min(rounds, kRoundsUnderWay - 1); ++round) {
+    PENSTOCK_RETURN_IF_ERROR(start_round(round));
+  }
   for (size_t round = 0; round < rounds; ++round) {
-    if (round + 1 < rounds) PENSTOCK_RETURN_IF_ERROR(start_round(round + 1));
-    PENSTOCK_RETURN_IF_ERROR(WaitAll(receives[round % 2]));
+    const size_t next = round + kRoundsUnderWay - 1;
+    if (next < rounds) PENSTOCK_RETURN_IF_ERROR(start_round(next));
+    PENSTOCK_RETURN_IF_ERROR(WaitAll(receives[round % kRoundsUnderWay]));
     if (round < own.size()) {
       std::vector<const float*> contributions;
       for (int64_t other = 0; other < others; ++other) contributions.push_back(scratch(round, other));
       AddInOrder(data.subspan(own[round].begin, own[round].count), contributions, self);
     }
-    PENSTOCK_RETURN_IF_ERROR(WaitAll(sends[round % 2]));
+    PENSTOCK_RETURN_IF_ERROR(WaitAll(sends[round % kRoundsUnderWay]));
   }
   return absl::OkStatus();
 }

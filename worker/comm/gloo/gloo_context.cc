@@ -1,6 +1,7 @@
 #include "worker/comm/gloo/gloo_context.h"
 
 #include <chrono>
+#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -11,11 +12,11 @@
 namespace penstock {
 namespace {
 
-constexpr uint64_t kHeaderMagic = 0x50454e53544f434bULL;  // "PENSTOCK"
+constexpr uint64_t kHeadMagic = 0x50454e53544f434bULL;  // "PENSTOCK"
 
 // Gloo matches sends and receives by slot, in order. The payload's slot holds its size, so that a payload never meets a
-// buffer of another size; the header has a slot of its own.
-uint64_t HeaderSlot(Tag tag) { return tag; }
+// buffer of another size; the head, which has one size only, has a slot of its own.
+uint64_t HeadSlot(Tag tag) { return tag; }
 uint64_t PayloadSlot(Tag tag, size_t bytes) {
   static_assert(kMessageBytesMax < (uint64_t{1} << 32));
   return (uint64_t{1} << 63) | (static_cast<uint64_t>(tag) << 32) | bytes;
@@ -76,31 +77,35 @@ void GlooMesh::Forget(GlooTransfer* transfer) {
   transfers_.erase(transfer->shared_from_this());
 }
 
-GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, size_t bytes)
-    : mesh_(std::move(mesh)), send_(send), peer_(peer), bytes_(bytes) {}
+GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes)
+    : mesh_(std::move(mesh)), send_(send), peer_(peer), data_(data), bytes_(bytes) {}
 
 absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_ptr<GlooMesh>& mesh, bool send,
                                                               int peer, Tag tag, std::byte* data, size_t bytes) {
   PENSTOCK_RETURN_IF_ERROR(mesh->status());
-  std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, bytes));
-  absl::Status status = transfer->Post(tag, data);
-  // Registered even where the second half wasn't posted: the first half is on its way and refers to the header.
+  std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, data, bytes));
+  absl::Status status = transfer->Post(tag);
+  // Registered even where the second half wasn't posted: the first half is on its way and refers to the head.
   mesh->Register(transfer);
   if (!status.ok()) return mesh->Fail(std::move(status));
   return std::shared_ptr<Transfer>(std::move(transfer));
 }
 
-absl::Status GlooTransfer::Post(Tag tag, std::byte* data) {
-  if (send_) header_ = {.magic = kHeaderMagic, .bytes = bytes_};
+absl::Status GlooTransfer::Post(Tag tag) {
+  if (send_) {
+    head_.magic = kHeadMagic;
+    head_.bytes = bytes_;
+    if (is_inline()) std::memcpy(head_.payload, data_, bytes_);
+  }
   try {
-    header_buffer_ = mesh_->context().createUnboundBuffer(&header_, sizeof(header_));
-    payload_buffer_ = mesh_->context().createUnboundBuffer(data, bytes_);
+    head_buffer_ = mesh_->context().createUnboundBuffer(&head_, sizeof(head_));
+    if (!is_inline()) payload_buffer_ = mesh_->context().createUnboundBuffer(data_, bytes_);
     if (send_) {
-      header_buffer_->send(peer_, HeaderSlot(tag), 0, sizeof(header_));
-      payload_buffer_->send(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
+      head_buffer_->send(peer_, HeadSlot(tag), 0, sizeof(head_));
+      if (!is_inline()) payload_buffer_->send(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
     } else {
-      header_buffer_->recv(peer_, HeaderSlot(tag), 0, sizeof(header_));
-      payload_buffer_->recv(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
+      head_buffer_->recv(peer_, HeadSlot(tag), 0, sizeof(head_));
+      if (!is_inline()) payload_buffer_->recv(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
     }
   } catch (const std::exception& error) {
     return WithPeer(
@@ -112,15 +117,20 @@ absl::Status GlooTransfer::Post(Tag tag, std::byte* data) {
 absl::Status GlooTransfer::Wait() {
   PENSTOCK_RETURN_IF_ERROR(mesh_->status());
   const absl::Time deadline = Clock::Real()->Monotonic() + mesh_->wait_timeout();
-  absl::Status status = WaitFor(*header_buffer_, deadline);
-  if (status.ok() && !send_ && (header_.magic != kHeaderMagic || header_.bytes != bytes_)) {
-    status = WithPeer(absl::InternalError(absl::StrCat(mesh_->Name(peer_), " sent a message of ", header_.bytes,
+  absl::Status status;
+  // A receiver looks at the head first. A sender has nothing to look at, and its head is gone before the payload is: so
+  // it is woken once.
+  if (send_ && !is_inline()) status = WaitFor(*payload_buffer_, deadline);
+  if (status.ok()) status = WaitFor(*head_buffer_, deadline);
+  if (status.ok() && !send_ && (head_.magic != kHeadMagic || head_.bytes != bytes_)) {
+    status = WithPeer(absl::InternalError(absl::StrCat(mesh_->Name(peer_), " sent a message of ", head_.bytes,
                                                        " bytes where ", bytes_, " were expected")),
                       peer_);
   }
-  if (status.ok()) status = WaitFor(*payload_buffer_, deadline);
+  if (status.ok() && !send_ && !is_inline()) status = WaitFor(*payload_buffer_, deadline);
   // What ended in an error may still be on its way; the mesh keeps it until its connections are closed.
   if (!status.ok()) return mesh_->Fail(std::move(status));
+  if (!send_ && is_inline()) std::memcpy(data_, head_.payload, bytes_);
   mesh_->Forget(this);
   return absl::OkStatus();
 }
@@ -147,7 +157,7 @@ absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer& buffer, absl:
 }
 
 void GlooTransfer::AbortWait() {
-  for (gloo::transport::UnboundBuffer* buffer : {header_buffer_.get(), payload_buffer_.get()}) {
+  for (gloo::transport::UnboundBuffer* buffer : {head_buffer_.get(), payload_buffer_.get()}) {
     if (buffer == nullptr) continue;
     send_ ? buffer->abortWaitSend() : buffer->abortWaitRecv();
   }

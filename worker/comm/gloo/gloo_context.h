@@ -18,12 +18,16 @@
 
 namespace penstock {
 
-// What travels before each message's payload, so that two sides that disagree about a message's size find out instead
-// of writing past a buffer. Both sides run the same build, so the layout is the compiler's.
-struct GlooHeader {
+// Every message begins with one of these, always of the same length, so that two sides that disagree about a message's
+// size find out instead of writing past a buffer. A short payload travels in it, and the message is one of Gloo's; a
+// longer one follows as a second. Both sides run the same build, so the layout is the compiler's.
+inline constexpr size_t kGlooInlineBytes = 1008;
+struct GlooHead {
   uint64_t magic = 0;
   uint64_t bytes = 0;
+  std::byte payload[kGlooInlineBytes] = {};
 };
+static_assert(sizeof(GlooHead) == 1024);
 
 class GlooTransfer;
 
@@ -75,8 +79,9 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
   void AbortWait();
 
  private:
-  GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, size_t bytes);
-  absl::Status Post(Tag tag, std::byte* data);
+  GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes);
+  absl::Status Post(Tag tag);
+  bool is_inline() const { return bytes_ <= kGlooInlineBytes; }
   absl::Status WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline);
 
   // A transfer that is given up is destroyed by the mesh after its connections, so this reference is no cycle that
@@ -84,9 +89,11 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
   const std::shared_ptr<GlooMesh> mesh_;
   const bool send_;
   const int peer_;
+  std::byte* const data_;
   const size_t bytes_;
-  GlooHeader header_;
-  std::unique_ptr<gloo::transport::UnboundBuffer> header_buffer_;
+  GlooHead head_;
+  std::unique_ptr<gloo::transport::UnboundBuffer> head_buffer_;
+  // Null where the payload is in the head.
   std::unique_ptr<gloo::transport::UnboundBuffer> payload_buffer_;
 };
 
