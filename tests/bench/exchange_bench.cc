@@ -1,0 +1,165 @@
+// The speed of our exchange and our messages between two ranks on loopback, beside Gloo's own ring all-reduce and
+// Gloo's own unbound buffers. Prints JSON, all of it measured by turns in the same run:
+//
+//   *_gb_per_second             bytes of the buffer (all-reduce of 100 MB) or of the message (16 MiB) over the time
+//   *_microseconds              one way of a message of 8 bytes that goes to and fro
+//
+//   bazel run //tests/bench:exchange_bench [-- ROUNDS]
+#include <gloo/allreduce.h>
+#include <gloo/math.h>
+#include <gloo/rendezvous/context.h>
+#include <gloo/rendezvous/hash_store.h>
+#include <gloo/transport/tcp/attr.h>
+#include <gloo/transport/tcp/device.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "tests/bench/bench_stats.h"
+#include "worker/comm/comm_test_util.h"
+#include "worker/comm/fake/rendezvous.h"
+#include "worker/comm/gloo/gloo_communicator.h"
+
+namespace penstock {
+namespace {
+
+constexpr size_t kReduceElements = 25'000'000;  // 100 MB
+constexpr size_t kMessageBytes = size_t{16} << 20;
+constexpr int kMessages = 20;
+constexpr int kSmallMessages = 2000;
+constexpr std::chrono::seconds kWait(30);
+
+struct Buffers {
+  std::vector<float> reduce[2] = {std::vector<float>(kReduceElements, 1), std::vector<float>(kReduceElements, 2)};
+  std::vector<std::byte> message[2] = {std::vector<std::byte>(kMessageBytes), std::vector<std::byte>(kMessageBytes)};
+  std::vector<std::byte> small[2] = {std::vector<std::byte>(8), std::vector<std::byte>(8)};
+};
+
+// Gloo as its own users use it.
+class Bare {
+ public:
+  Bare() {
+    gloo::transport::tcp::attr attr;
+    attr.hostname = "127.0.0.1";
+    auto store = std::make_shared<gloo::rendezvous::HashStore>();
+    RunRanks(2, [&](int rank) {
+      auto device = gloo::transport::tcp::CreateDevice(attr);
+      contexts_[rank] = std::make_shared<gloo::rendezvous::Context>(rank, 2);
+      contexts_[rank]->connectFullMesh(*store, device);
+    });
+  }
+
+  void AllReduce(Buffers& buffers) {
+    RunRanks(2, [&](int rank) {
+      gloo::AllreduceOptions options(contexts_[rank]);
+      options.setOutput(buffers.reduce[rank].data(), kReduceElements);
+      options.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);
+      options.setReduceFunction(static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
+      gloo::allreduce(options);
+    });
+  }
+
+  void Stream(Buffers& buffers, int messages) {
+    RunRanks(2, [&](int rank) {
+      for (int i = 0; i < messages; ++i) One(rank, rank == 0, buffers.message[rank]);
+    });
+  }
+
+  void PingPong(Buffers& buffers, int messages) {
+    RunRanks(2, [&](int rank) {
+      for (int i = 0; i < messages; ++i) One(rank, i % 2 == rank, buffers.small[rank]);
+    });
+  }
+
+ private:
+  void One(int rank, bool send, std::vector<std::byte>& data) {
+    auto buffer = contexts_[rank]->createUnboundBuffer(data.data(), data.size());
+    if (send) {
+      buffer->send(1 - rank, 7);
+      buffer->waitSend(kWait);
+    } else {
+      buffer->recv(1 - rank, 7);
+      buffer->waitRecv(kWait);
+    }
+  }
+
+  std::shared_ptr<gloo::rendezvous::Context> contexts_[2];
+};
+
+class Ours {
+ public:
+  Ours() {
+    auto store = std::make_shared<FakeRendezvousStore>();
+    RunRanks(2, [&](int rank) {
+      auto device = GlooDevice::Create("127.0.0.1");
+      PENSTOCK_CHECK(device.ok());
+      connectors_[rank] = MakeGlooConnector({.device = *device,
+                                             .rendezvous = std::make_shared<FakeRendezvous>(store),
+                                             .rank = rank,
+                                             .size = 2,
+                                             .names = {}});
+      auto comm = connectors_[rank]->Connect();
+      PENSTOCK_CHECK(comm.ok());
+      comms_[rank] = *std::move(comm);
+    });
+  }
+
+  void AllReduce(Buffers& buffers) {
+    RunRanks(2, [&](int rank) {
+      PENSTOCK_CHECK(comms_[rank]->AllReduce({0, 1}, absl::MakeSpan(buffers.reduce[rank])).ok());
+    });
+  }
+  void Stream(Buffers& buffers, int messages) {
+    RunRanks(2, [&](int rank) {
+      for (int i = 0; i < messages; ++i) One(rank, rank == 0, buffers.message[rank]);
+    });
+  }
+  void PingPong(Buffers& buffers, int messages) {
+    RunRanks(2, [&](int rank) {
+      for (int i = 0; i < messages; ++i) One(rank, i % 2 == rank, buffers.small[rank]);
+    });
+  }
+
+ private:
+  void One(int rank, bool send, std::vector<std::byte>& data) {
+    const absl::Status status =
+        send ? comms_[rank]->Send(1 - rank, 7, data) : comms_[rank]->Recv(1 - rank, 7, absl::MakeSpan(data));
+    PENSTOCK_CHECK(status.ok());
+  }
+
+  std::unique_ptr<Connector> connectors_[2];
+  std::unique_ptr<Communicator> comms_[2];
+};
+
+template <typename Side>
+void AddSides(const std::string& name, Side& side, Buffers& buffers, std::vector<BenchSide>& sides) {
+  sides.push_back({name + "_all_reduce_gb_per_second", [&] {
+                     const double bytes = kReduceElements * sizeof(float);
+                     return bytes / SecondsOf([&] { side.AllReduce(buffers); }) / 1e9;
+                   }});
+  sides.push_back({name + "_messages_gb_per_second", [&] {
+                     const double bytes = double{kMessageBytes} * kMessages;
+                     return bytes / SecondsOf([&] { side.Stream(buffers, kMessages); }) / 1e9;
+                   }});
+  sides.push_back({name + "_small_message_microseconds",
+                   [&] { return SecondsOf([&] { side.PingPong(buffers, kSmallMessages); }) / kSmallMessages * 1e6; }});
+}
+
+int Main(int rounds) {
+  Buffers buffers;
+  Bare bare;
+  Ours ours;
+  std::vector<BenchSide> sides;
+  AddSides("gloo", bare, buffers, sides);
+  AddSides("ours", ours, buffers, sides);
+  std::printf("%s\n", MeasureByTurns(sides, rounds).dump(2).c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace penstock
+
+int main(int argc, char** argv) { return penstock::Main(argc > 1 ? std::atoi(argv[1]) : 9); }
