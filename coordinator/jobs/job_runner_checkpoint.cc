@@ -146,7 +146,9 @@ void JobRunner::Execute(const CloseShards& action) {
     }
     v1::CloseJobRequest request;
     request.set_job_id(runner->job_.id);
-    request.set_epoch(epoch);
+    // Above the last epoch, so that an OpenJob of it that is late (queued on the shard, say, when the job was
+    // cancelled) finds the job closed and can't bring it back.
+    request.set_epoch(epoch + 1);
     runner->environment_->shards->CloseJob(*address, request, kCloseTimeout, std::move(reply));
   };
   close.done =

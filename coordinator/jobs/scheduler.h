@@ -38,6 +38,11 @@ inline constexpr absl::Duration kReadAgainPause = absl::Seconds(1);
 // A worker that runs what nobody wants is told to stop that often.
 inline constexpr absl::Duration kStrayStopInterval = absl::Seconds(2);
 
+// A member whose stream has broken is asked for that often, until it is back, gone, or its lease ends.
+inline constexpr absl::Duration kGoneQuestionPause = absl::Milliseconds(50);
+// Members that are asked for at once. The others have their lease.
+inline constexpr int kGoneQuestionsMax = 16;
+
 // What the scheduler shows to the outside. Called in the event loop.
 class SchedulerView {
  public:
@@ -61,6 +66,9 @@ class Scheduler final : public Cluster, public MembershipListener {
     absl::Duration return_grace = absl::Seconds(3);
     // Of each job's machine; spec and adopt_timeout are filled in.
     JobMachine::Options machine;
+    // Whether the process that served at the address is certainly gone (ConnectionRefused). Called on the pool's
+    // threads, for members whose stream has broken. Null: only the lease tells.
+    std::function<bool(const std::string& address)> is_gone;
   };
   using Done = std::function<void(absl::StatusOr<v1::JobStatus>)>;
 
@@ -131,6 +139,8 @@ class Scheduler final : public Cluster, public MembershipListener {
   void HandleWorkerHello(const WorkerRef& worker, const std::optional<v1::RunningRank>& running);
   void HandleLost(const LeaseTable::Lost& lost);
   void ArmLeaseTick();
+  // Of a member without a stream.
+  void AskWhetherGone(const WorkerRef& member);
   void StopStray(const std::string& worker_id);
   std::vector<v1::MemberStatus> MemberStatuses(v1::MemberRole role) const;
   void ShowMembers();
@@ -156,6 +166,7 @@ class Scheduler final : public Cluster, public MembershipListener {
 
   LeaseTable leases_;
   absl::Time lease_tick_at_ = absl::InfiniteFuture();
+  int gone_questions_ = 0;
   std::map<std::string, Stray> strays_;
 
   Runners runners_;

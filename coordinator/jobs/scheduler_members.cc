@@ -29,7 +29,12 @@ void Scheduler::OnReport(uint64_t stream, v1::MemberReport report, absl::Time ar
 }
 
 void Scheduler::OnEnd(uint64_t stream, const std::string& reason) {
-  environment_.loop->Post([this, stream, reason] { leases_.OnStreamEnd(stream, reason); });
+  environment_.loop->Post([this, stream, reason] {
+    const LeaseTable::Member* const member = leases_.OnStreamEnd(stream, reason);
+    if (member != nullptr && gone_questions_ < kGoneQuestionsMax) {
+      AskWhetherGone({member->info.id(), member->info.incarnation()});
+    }
+  });
 }
 
 // --- In the loop. ---
@@ -145,6 +150,26 @@ void Scheduler::HandleLost(const LeaseTable::Lost& lost) {
   }
   if (lost.role == v1::MEMBER_ROLE_WORKER) strays_.erase(lost.id);
   ScheduleSoon();
+}
+
+// A killed process's connections break at once, so there is no need to wait for its lease. A wrong answer would cost an
+// epoch and nothing else: what a worker may do is decided by the seals, not here.
+void Scheduler::AskWhetherGone(const WorkerRef& ref) {
+  const LeaseTable::Member* const member = leases_.FindLiving(ref.id, ref.incarnation);
+  if (options_.is_gone == nullptr || member == nullptr || member->stream != 0) return;
+  ++gone_questions_;
+  environment_.pool->Run([this, ref, address = member->info.address()] {
+    const bool gone = options_.is_gone(address);
+    environment_.loop->Post([this, ref, gone] {
+      --gone_questions_;
+      if (!gone) {
+        // A process that is just ending may still have its port.
+        environment_.loop->PostAt(Now() + kGoneQuestionPause, [this, ref] { AskWhetherGone(ref); });
+      } else if (const auto lost = leases_.OnGone(ref.id, ref.incarnation)) {
+        HandleLost(*lost);
+      }
+    });
+  });
 }
 
 void Scheduler::ArmLeaseTick() {

@@ -24,7 +24,9 @@ void SchedulerRig::Build() {
   environment.writer = writer_.get();
   environment.shards = &shards;
   environment.blobs = &blobs;
-  scheduler_ = std::make_unique<Scheduler>(Scheduler::Options{}, environment, &streams, &view);
+  Scheduler::Options options;
+  options.is_gone = [this](const std::string& address) { return is_gone != nullptr && is_gone(address); };
+  scheduler_ = std::make_unique<Scheduler>(std::move(options), environment, &streams, &view);
   PENSTOCK_CHECK(scheduler_->Recover().ok());
   Settle();
 }

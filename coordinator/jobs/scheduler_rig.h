@@ -4,6 +4,7 @@
 #define PENSTOCK_COORDINATOR_JOBS_SCHEDULER_RIG_H_
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -99,6 +100,9 @@ class SchedulerRig {
   void Settle();
   // Time passes; living members send heartbeats.
   void Pass(absl::Duration duration);
+
+  // What the host says of a broken member's process; null: nobody is asked.
+  std::function<bool(const std::string& address)> is_gone;
 
   FakeClock clock;
   FakeStore store;

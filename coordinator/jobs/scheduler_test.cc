@@ -104,6 +104,40 @@ TEST_F(SchedulerTest, TheQueueIsFirstInFirstOutAndSaysWhy) {
   ExpectState(third, v1::JOB_STATE_RUNNING);
 }
 
+TEST_F(SchedulerTest, AWorkerWhoseProcessIsGoneIsReplacedBeforeItsLeaseEnds) {
+  AddCluster(3, 1);
+  const std::string id = MustSubmit(rig_.Spec("first", 2, 10));
+  const std::string killed = rig_.WorkersOf(id)[1];
+  int asked = 0;
+  // The port outlives the connection by a moment.
+  rig_.is_gone = [&asked](const std::string&) { return ++asked > 2; };
+  const absl::Time before = rig_.clock.Monotonic();
+  rig_.Kill(killed);
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(rig_.Job(id).recoveries(), 0u);
+  rig_.Pass(4 * kGoneQuestionPause);
+  EXPECT_LT(rig_.clock.Monotonic() - before, Scheduler::Options().lease / 2);
+  EXPECT_EQ(asked, 3);
+  ExpectState(id, v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(rig_.Job(id).recoveries(), 1u);
+  EXPECT_NE(rig_.WorkersOf(id)[1], killed);
+}
+
+TEST_F(SchedulerTest, AWorkerThatComesBackIsNotAskedForAnyMore) {
+  AddCluster(2, 1);
+  const std::string id = MustSubmit(rig_.Spec("first", 2, 10));
+  int asked = 0;
+  rig_.is_gone = [&asked](const std::string&) { return ++asked < 0; };
+  rig_.Disconnect("worker-0");
+  rig_.Pass(2 * kGoneQuestionPause);
+  EXPECT_GE(asked, 2);
+  rig_.Connect("worker-0");
+  const int asked_before = asked;
+  rig_.Pass(absl::Seconds(5));
+  EXPECT_EQ(asked, asked_before);
+  EXPECT_EQ(rig_.Job(id).recoveries(), 0u);
+}
+
 TEST_F(SchedulerTest, AJobThatCannotRunForNowHoldsUpNobody) {
   AddCluster(3, 1);
   const std::string busy = MustSubmit(rig_.Spec("busy", 2, 2));

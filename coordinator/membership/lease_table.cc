@@ -89,13 +89,34 @@ void LeaseTable::OnCursor(uint64_t stream, const v1::Cursor& cursor) {
   if (found != streams_.end()) members_.at(found->second).cursor = cursor;
 }
 
-void LeaseTable::OnStreamEnd(uint64_t stream, const std::string& reason) {
+const LeaseTable::Member* LeaseTable::OnStreamEnd(uint64_t stream, const std::string& reason) {
   const auto found = streams_.find(stream);
-  if (found == streams_.end()) return;
+  if (found == streams_.end()) return nullptr;
   Member& member = members_.at(found->second);
   member.stream = 0;
   member.stream_end = reason;
   streams_.erase(found);
+  return &member;
+}
+
+LeaseTable::Lost LeaseTable::Lose(Member& member, std::string reason) {
+  Lost lost = MakeLost(member, std::move(reason));
+  if (member.stream != 0) lost.stream = member.stream;
+  streams_.erase(member.stream);
+  member.stream = 0;
+  member.lost = true;
+  lost_.push_back(member.info.id());
+  return lost;
+}
+
+std::optional<LeaseTable::Lost> LeaseTable::OnGone(const std::string& id, uint64_t incarnation) {
+  if (const Member* const living = FindLiving(id, incarnation); living == nullptr || living->stream != 0) {
+    return std::nullopt;
+  }
+  Member& member = members_.at(id);
+  Lost lost = Lose(member, absl::StrCat(member.stream_end, "; nobody listens at ", member.info.address(), " any more"));
+  ForgetLost();
+  return lost;
 }
 
 std::optional<uint64_t> LeaseTable::Evict(const std::string& id, uint64_t incarnation) {
@@ -113,13 +134,8 @@ std::vector<LeaseTable::Lost> LeaseTable::OnTick(absl::Time now) {
   std::vector<Lost> lost;
   for (auto& [id, member] : members_) {
     if (member.lost || now < member.heard_at + lease_) continue;
-    lost.push_back(MakeLost(member, absl::StrCat(member.stream == 0 ? member.stream_end : "silent",
-                                                 "; lease expired after ", absl::FormatDuration(lease_))));
-    if (member.stream != 0) lost.back().stream = member.stream;
-    streams_.erase(member.stream);
-    member.stream = 0;
-    member.lost = true;
-    lost_.push_back(id);
+    lost.push_back(Lose(member, absl::StrCat(member.stream == 0 ? member.stream_end : "silent",
+                                             "; lease expired after ", absl::FormatDuration(lease_))));
   }
   ForgetLost();
   return lost;

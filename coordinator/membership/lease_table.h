@@ -2,9 +2,9 @@
 // in, who is lost comes out. The server around it (service.h) owns the streams, which are numbers here.
 //
 // A member is one process: an id ("worker-2") and an incarnation. Its stream may break and come back within the lease;
-// anything it says renews the lease. It is lost when the lease ends, or when another process says Hello with its id:
-// the newest one has the place, and the older incarnation is refused for good. A lost member that comes back as the
-// same process is a member again.
+// anything it says renews the lease. It is lost when the lease ends, when its stream has broken and its host says that the
+// process is gone, or when another process says Hello with its id: the newest one has the place, and the older
+// incarnation is refused for good. A lost member that comes back as the same process is a member again.
 //
 // Not thread-safe: a part of the scheduler, driven by its event loop. Times are on one monotonic axis.
 #ifndef PENSTOCK_COORDINATOR_MEMBERSHIP_LEASE_TABLE_H_
@@ -77,8 +77,10 @@ class LeaseTable {
   // Whatever a stream said after its Hello. The member, or null when the stream isn't a member's (any more).
   const Member* OnHeard(uint64_t stream, absl::Time now);
   void OnCursor(uint64_t stream, const v1::Cursor& cursor);
-  // `reason`: "connection closed".
-  void OnStreamEnd(uint64_t stream, const std::string& reason);
+  // `reason`: "connection closed". The living member that has no stream now, or null.
+  const Member* OnStreamEnd(uint64_t stream, const std::string& reason);
+  // Nobody listens any more where the process served. Lost, unless it has a stream (again) or is no member any more.
+  std::optional<Lost> OnGone(const std::string& id, uint64_t incarnation);
   // The member is of no use any more: forgotten and refused from now on. Its stream, if it has one.
   std::optional<uint64_t> Evict(const std::string& id, uint64_t incarnation);
   // Those whose lease has ended.
@@ -96,6 +98,8 @@ class LeaseTable {
   using Process = std::pair<std::string, uint64_t>;
 
   Lost MakeLost(const Member& member, std::string reason) const;
+  // A living member from now on lost.
+  Lost Lose(Member& member, std::string reason);
   void Refuse(const Process& process);
   void ForgetLost();
 

@@ -58,6 +58,27 @@ TEST(LeaseTableTest, AStreamThatEndsIsNotTheMembersEnd) {
   EXPECT_EQ(lost[0].reason, "connection closed; lease expired after 2s");
 }
 
+TEST(LeaseTableTest, AProcessThatIsGoneIsLostBeforeItsLeaseEnds) {
+  LeaseTable table(kLease);
+  ASSERT_TRUE(table.OnHello(1, Worker("worker-0", 7), kStart).ok());
+  EXPECT_FALSE(table.OnGone("worker-0", 7).has_value()) << "it has a stream";
+  const LeaseTable::Member* const broken = table.OnStreamEnd(1, "connection closed");
+  ASSERT_NE(broken, nullptr);
+  EXPECT_EQ(broken->info.id(), "worker-0");
+  EXPECT_EQ(table.OnStreamEnd(1, "connection closed"), nullptr);
+  EXPECT_FALSE(table.OnGone("worker-0", 6).has_value()) << "an older process";
+  const auto lost = table.OnGone("worker-0", 7);
+  ASSERT_TRUE(lost.has_value());
+  EXPECT_EQ(lost->reason, "connection closed; nobody listens at 127.0.0.1:1 any more");
+  EXPECT_FALSE(table.OnGone("worker-0", 7).has_value()) << "lost once";
+  EXPECT_TRUE(table.OnTick(kStart + absl::Seconds(9)).empty());
+  // A wrong verdict costs an epoch and no more: the process is a member again.
+  const auto back = table.OnHello(2, Worker("worker-0", 7), kStart + absl::Seconds(1));
+  ASSERT_TRUE(back.ok());
+  EXPECT_TRUE(back->is_new);
+  EXPECT_NE(table.FindLiving("worker-0", 7), nullptr);
+}
+
 TEST(LeaseTableTest, AnEndOfAnOldStreamDoesNotTouchTheNewOne) {
   LeaseTable table(kLease);
   ASSERT_TRUE(table.OnHello(1, Worker("worker-0", 7), kStart).ok());

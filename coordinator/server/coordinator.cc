@@ -10,6 +10,7 @@
 #include "coordinator/jobs/scheduler.h"
 #include "coordinator/jobs/store_writer.h"
 #include "coordinator/jobs/work_pool.h"
+#include "coordinator/membership/refused.h"
 #include "coordinator/membership/service.h"
 #include "coordinator/planning/planner.h"
 #include "coordinator/server/coordinator_metrics.h"
@@ -129,6 +130,9 @@ struct Coordinator::Impl {
   std::once_flag stopped;
 };
 
+// For a host's answer that nobody listens there. One that takes longer is as good as none.
+constexpr absl::Duration kGoneAnswerTimeout = absl::Milliseconds(100);
+
 absl::Status Coordinator::Impl::Start(const Options& options) {
   if (options.lease < kLeaseMin) {
     return absl::InvalidArgumentError(absl::StrCat("a lease of ", absl::FormatDuration(options.lease),
@@ -155,6 +159,7 @@ absl::Status Coordinator::Impl::Start(const Options& options) {
   scheduling.lease = options.lease;
   scheduling.return_grace = options.return_grace;
   scheduling.machine = options.machine;
+  scheduling.is_gone = [](const std::string& address) { return ConnectionRefused(address, kGoneAnswerTimeout); };
   scheduler = std::make_unique<Scheduler>(std::move(scheduling), std::move(environment), &membership, &view);
   relay.SetListener(scheduler.get());
 

@@ -85,7 +85,8 @@ grpc::Status CoordinatorService::SubmitJob(grpc::ServerContext* context, const v
   }
   if (!absl::IsNotFound(known.status())) return ToGrpcStatus(known.status());
   job.spec = request->spec();
-  const std::vector<v1::JobViolation> violations = parts_.intake->Prepare(&job.spec);
+  std::vector<std::string> notes;
+  const std::vector<v1::JobViolation> violations = parts_.intake->Prepare(&job.spec, &notes);
   if (!violations.empty()) return Refuse(violations);
   const auto members = Members(context, v1::MEMBER_ROLE_UNSPECIFIED);
   if (!members.ok()) return ToGrpcStatus(members.status());
@@ -95,6 +96,7 @@ grpc::Status CoordinatorService::SubmitJob(grpc::ServerContext* context, const v
   const auto status = Ask(context, [&](Done done) { parts_.scheduler->Submit(job, std::move(done)); });
   if (!status.ok()) return ToGrpcStatus(status.status());
   if (!planned->empty()) parts_.writer->AddEvent({parts_.clock->Now(), job.id, 0, *planned});
+  for (const std::string& note : notes) parts_.writer->AddEvent({parts_.clock->Now(), job.id, 0, note});
   *response->mutable_job() = *status;
   return grpc::Status::OK;
 }

@@ -2,6 +2,7 @@
 #include "coordinator/server/coordinator.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,26 +15,30 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/jobs/fake_shards.h"
+#include "coordinator/server/small_job.h"
 #include "grpcpp/grpcpp.h"
 #include "protos/penstock/v1/coordinator.grpc.pb.h"
 #include "services/membership/member.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/deadline.h"
+#include "services/rpc/listener.h"
 
 namespace penstock {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(30);
 
-// A worker or a shard: joins, says ready when it is assigned and stopped when it is told to stop.
+// A worker or a shard: joins, says ready when it is assigned and stopped when it is told to stop. Listens at its address
+// for as long as it lives, which is how a host shows that its process isn't gone.
 class FakeProcess {
  public:
-  FakeProcess(const std::string& coordinator, v1::MemberRole role, const std::string& id) {
+  FakeProcess(const std::string& coordinator, v1::MemberRole role, const std::string& id)
+      : listener_(*OpenListener({"127.0.0.1", 0})) {
     Member::Options options;
     options.coordinator_address = coordinator;
     options.info.set_role(role);
     options.info.set_id(id);
-    options.info.set_address("127.0.0.1:1");
+    options.info.set_address(absl::StrCat("127.0.0.1:", *BoundPort(listener_)));
     options.reconnect_delay_max = absl::Milliseconds(100);
     options.running = [this] {
       std::lock_guard lock(mutex_);
@@ -45,7 +50,10 @@ class FakeProcess {
     std::lock_guard lock(mutex_);
     member_ = *std::move(member);
   }
-  ~FakeProcess() { member_->Stop(); }
+  ~FakeProcess() {
+    member_->Stop();
+    close(listener_);
+  }
 
   bool WaitConnected() { return member_->WaitConnected(kPatience); }
   void Report(const v1::MemberReport& report) { EXPECT_TRUE(member_->Report(report).ok()); }
@@ -84,6 +92,7 @@ class FakeProcess {
     if (member != nullptr) member->Report(report).IgnoreError();
   }
 
+  const int listener_;
   std::mutex mutex_;
   std::unique_ptr<Member> member_;
   std::optional<v1::RunningRank> running_;
@@ -128,19 +137,7 @@ class CoordinatorTest : public testing::Test {
   }
 
   v1::JobSpec Spec(const std::string& name, uint32_t workers, uint64_t steps) const {
-    v1::JobSpec spec;
-    spec.set_name(name);
-    spec.mutable_model()->set_family(v1::ModelSpec::FAMILY_GPT2);
-    spec.mutable_model()->set_layers(1);
-    spec.mutable_model()->set_hidden(8);
-    spec.mutable_model()->set_heads(2);
-    spec.mutable_model()->set_seq_length(16);
-    spec.mutable_model()->set_vocab_size(128);
-    spec.mutable_data()->set_path("corpus.txt");
-    spec.mutable_data()->set_format(v1::DataSpec::FORMAT_BYTES);
-    spec.mutable_training()->set_steps(steps);
-    spec.mutable_training()->set_global_batch_size(8);
-    spec.mutable_training()->set_micro_batch_size(1);
+    v1::JobSpec spec = SmallJob(name, steps, /*global_batch_size=*/8);
     spec.mutable_parallel()->set_data(workers);
     return spec;
   }
@@ -372,7 +369,8 @@ TEST_F(CoordinatorTest, AnotherCoordinatorOnTheSameStoreAndPortTakesTheJobUp) {
 }
 
 TEST_F(CoordinatorTest, ALostWorkerIsReplaced) {
-  options_.lease = absl::Milliseconds(500);
+  // Its host says that it is gone: nobody waits for the lease.
+  options_.lease = absl::Minutes(5);
   StartCluster(3, 1);
   v1::JobStatus job;
   ASSERT_TRUE(Submit(Spec("job", 2, 20), &job).ok());

@@ -1,6 +1,7 @@
 #include "coordinator/server/job_intake.h"
 
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/plan/job_rules.h"
@@ -26,7 +27,7 @@ std::string JobIntake::Absolute(const std::string& path) const {
   return (std::filesystem::path(root_) / path).lexically_normal().string();
 }
 
-std::vector<v1::JobViolation> JobIntake::Prepare(v1::JobSpec* spec) const {
+std::vector<v1::JobViolation> JobIntake::Prepare(v1::JobSpec* spec, std::vector<std::string>* notes) const {
   FillDefaults(spec);
   std::vector<v1::JobViolation> violations = CheckJob(*spec);
   if (violations.empty() && !spec->model().from().empty()) {
@@ -39,7 +40,9 @@ std::vector<v1::JobViolation> JobIntake::Prepare(v1::JobSpec* spec) const {
   spec->mutable_data()->set_path(Absolute(spec->data().path()));
   spec->mutable_checkpoint()->set_directory(Absolute(spec->checkpoint().directory()));
   spec->mutable_checkpoint()->set_resume_path(Absolute(spec->checkpoint().resume_path()));
-  violations = InspectCorpus(*spec).violations;
+  CorpusInspection inspection = InspectCorpus(*spec);
+  violations = std::move(inspection.violations);
+  if (notes != nullptr) *notes = std::move(inspection.notes);
   for (v1::JobViolation& violation : CheckCheckpoint(*spec)) violations.push_back(std::move(violation));
   return violations;
 }

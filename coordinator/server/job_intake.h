@@ -22,7 +22,8 @@ class JobIntake {
 
   // Fills in defaults and makes paths absolute. What is wrong; empty when the job may be queued. A checkpoint that is
   // damaged is not a violation: the job fails with the reason, or falls back, when it is opened.
-  std::vector<v1::JobViolation> Prepare(v1::JobSpec* spec) const;
+  // `notes`, where it isn't null, gets what the job's owner should know all the same.
+  std::vector<v1::JobViolation> Prepare(v1::JobSpec* spec, std::vector<std::string>* notes = nullptr) const;
 
  private:
   std::string Absolute(const std::string& path) const;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "coordinator/server/small_job.h"
 #include "core/model/parameter_table.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
@@ -27,19 +28,7 @@ class JobIntakeTest : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(root_); }
 
   static v1::JobSpec Spec() {
-    v1::JobSpec spec;
-    spec.set_name("job");
-    spec.mutable_model()->set_family(v1::ModelSpec::FAMILY_GPT2);
-    spec.mutable_model()->set_layers(1);
-    spec.mutable_model()->set_hidden(8);
-    spec.mutable_model()->set_heads(2);
-    spec.mutable_model()->set_seq_length(16);
-    spec.mutable_model()->set_vocab_size(128);
-    spec.mutable_data()->set_path("corpus.txt");
-    spec.mutable_data()->set_format(v1::DataSpec::FORMAT_BYTES);
-    spec.mutable_training()->set_steps(10);
-    spec.mutable_training()->set_global_batch_size(4);
-    spec.mutable_training()->set_micro_batch_size(1);
+    v1::JobSpec spec = SmallJob("job", /*steps=*/10, /*global_batch_size=*/4);
     spec.mutable_checkpoint()->set_directory("checkpoints");
     return spec;
   }
@@ -166,6 +155,15 @@ TEST_F(JobIntakeTest, AModelTakesItsSizesFromAFolder) {
   const auto missing = intake_->Prepare(&spec);
   ASSERT_EQ(missing.size(), 1u);
   EXPECT_EQ(missing[0].field(), "model.from");
+}
+
+TEST_F(JobIntakeTest, ACorpusTooShortForValidationIsTrainedOnAndSaidSo) {
+  std::ofstream(root_ + "/corpus.txt", std::ios::trunc) << std::string(300, 'a');
+  v1::JobSpec spec = Spec();
+  std::vector<std::string> notes;
+  EXPECT_TRUE(intake_->Prepare(&spec, &notes).empty());
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_EQ(notes[0].rfind("validation is skipped: ", 0), 0u) << notes[0];
 }
 
 }  // namespace

@@ -57,7 +57,13 @@ void CheckLengths(const v1::JobSpec& spec, CorpusInspection* inspection) {
   }
   if (spec.training().validate_every_steps() == 0) return;
   const auto windows = static_cast<uint64_t>(facts.split.validation_windows);
-  if (ValidationSamples(spec, windows) > 0 || IsDefaultValidation(spec)) return;
+  if (ValidationSamples(spec, windows) > 0) return;
+  if (IsDefaultValidation(spec)) {
+    inspection->notes.push_back(absl::StrFormat(
+        "validation is skipped: %s is too short for it (%d held-out samples, less than one global batch of %d)",
+        spec.data().path(), windows, spec.training().global_batch_size()));
+    return;
+  }
   const uint64_t tokens_wanted = uint64_t{spec.training().global_batch_size()} * seq_length + 1;
   Add(inspection, "data.validation_ratio",
       absl::StrFormat("holds out %d of the %d tokens of %s: %d samples, less than one global batch of %d; use at least "
@@ -105,6 +111,7 @@ CorpusInspection InspectCorpus(const v1::JobSpec& spec) {
   }
   CheckLengths(spec, &inspection);
   CheckVocabulary(spec, &inspection);
+  if (!inspection.violations.empty()) inspection.notes.clear();
   return inspection;
 }
 

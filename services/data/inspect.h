@@ -5,6 +5,7 @@
 #define PENSTOCK_SERVICES_DATA_INSPECT_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "protos/penstock/v1/coordinator.pb.h"
@@ -26,6 +27,8 @@ struct CorpusInspection {
   // Empty when the job can train on the corpus. Fields: data.path, data.validation_ratio, model.seq_length,
   // model.vocab_size.
   std::vector<v1::JobViolation> violations;
+  // What doesn't keep the job from training and its owner should know; without violations only.
+  std::vector<std::string> notes;
   CorpusFacts facts;
 };
 

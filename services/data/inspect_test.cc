@@ -96,8 +96,10 @@ TEST_F(InspectTest, ATailTooShortForTheDefaultsIsNoFault) {
   spec_.mutable_training()->set_validate_every_steps(plain.training().validate_every_steps());
   spec_.mutable_training()->set_validation_samples(plain.training().validation_samples());
   EXPECT_TRUE(InspectCorpus(spec_).violations.empty());
+  EXPECT_THAT(InspectCorpus(spec_).notes, ::testing::ElementsAre(HasSubstr("validation is skipped: ")));
   spec_.mutable_training()->set_validation_samples(8);
   EXPECT_FALSE(InspectCorpus(spec_).violations.empty());
+  EXPECT_TRUE(InspectCorpus(spec_).notes.empty());
 }
 
 TEST_F(InspectTest, VocabularySmallerThanAByteThatOccurs) {

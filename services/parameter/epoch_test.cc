@@ -192,6 +192,22 @@ TEST_F(EpochTest, CloseFreesTheMemoryAndIsFenced) {
   EXPECT_TRUE(cluster_.clients[0]->OpenJob(cluster_.OpenRequest(0, 6), {}).ok());
 }
 
+TEST_F(EpochTest, AnOpenThatComesAfterTheLastCloseBringsNothingBack) {
+  v1::CloseJobRequest request;
+  request.set_job_id(kTestJob);
+  // As the coordinator ends a job: above its last epoch.
+  request.set_epoch(2);
+  EXPECT_EQ(cluster_.clients[0]->CloseJob(request, {}).status(), absl::OkStatus());
+  EXPECT_EQ(cluster_.clients[0]->OpenJob(cluster_.OpenRequest(0, 1), {}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  // The same where the Close comes first and finds nothing.
+  request.set_job_id("other");
+  EXPECT_EQ(cluster_.clients[0]->CloseJob(request, {}).status(), absl::OkStatus());
+  v1::OpenJobRequest late = cluster_.OpenRequest(0, 1);
+  late.set_job_id("other");
+  EXPECT_EQ(cluster_.clients[0]->OpenJob(late, {}).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_F(EpochTest, CloseEndsThoseWhoWait) {
   std::future<absl::Status> prepare =
       std::async(std::launch::async, [&] { return cluster_.Prepare(0, 1, 1, absl::Seconds(30)).status(); });
