@@ -40,6 +40,7 @@ void AddEmbedding(const Sizes& s, double init_std, TableBuilder* builder) {
   block.backward_flops_per_sample = 2 * block.forward_flops_per_sample;
   block.boundary_elements_per_sample = s.positions * s.hidden;
   block.activation_bytes_per_sample = 4 * s.positions;
+  block.wide_activation_bytes_per_sample = block.activation_bytes_per_sample;
   builder->AddWeight("wte", {s.vocab, s.hidden}, SplitAxis::kSplit, init_std).tied = true;
   builder->AddWeight("wpe", {s.positions, s.hidden}, SplitAxis::kReplicated, init_std);
 }
@@ -52,6 +53,8 @@ void AddLayer(const Sizes& s, int64_t layer, double init_std, TableBuilder* buil
   block.boundary_elements_per_sample = s.positions * s.hidden;
   block.activation_bytes_per_sample = LayerActivationBytes(s);
   block.split_activation_bytes_per_sample = LayerSplitActivationBytes(s);
+  block.split_wide_activation_bytes_per_sample = 4 * s.heads * s.positions;
+  block.wide_activation_bytes_per_sample = block.split_wide_activation_bytes_per_sample + 4 * 4 * s.positions;
   block.scratch_bytes_per_sample = 4 * s.positions * std::max(3 * s.hidden, s.mlp);
 
   // The two projections that feed the residual stream are scaled down, so that its variance doesn't grow with depth.
@@ -78,6 +81,7 @@ void AddHead(const Sizes& s, TableBuilder* builder) {
   block.boundary_elements_per_sample = 0;
   // The norm's input, its statistics, and the gradient of its output.
   block.activation_bytes_per_sample = 4 * s.positions * (2 * s.hidden + 2);
+  block.wide_activation_bytes_per_sample = 4 * s.positions * 2;
   block.scratch_bytes_per_sample = 4 * s.positions * s.vocab;
   block.scratch_rows_max = kHeadRowsMax;
   builder->AddLayerNorm("ln_f", s.hidden);

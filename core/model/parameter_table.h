@@ -84,6 +84,9 @@ struct Block {
   int64_t activation_bytes_per_sample = 0;
   // The part of it that tensor parallelism divides.
   int64_t split_activation_bytes_per_sample = 0;
+  // The parts of both that have four bytes an element whatever the job computes in: statistics and tokens.
+  int64_t wide_activation_bytes_per_sample = 0;
+  int64_t split_wide_activation_bytes_per_sample = 0;
   // What a pass needs beside it, for a sample: inner gradients; the head's logits, of which there are at most
   // scratch_rows_max rows at once (0: no limit).
   int64_t scratch_bytes_per_sample = 0;

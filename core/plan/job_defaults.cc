@@ -13,7 +13,7 @@ void FillDataDefaults(v1::DataSpec* data) {
 }
 
 void FillTrainingDefaults(v1::TrainingSpec* training) {
-  // The only precision of this version.
+  // What every machine computes well and no comparison has to allow for.
   if (training->precision() == v1::TrainingSpec::PRECISION_UNSPECIFIED) {
     training->set_precision(v1::TrainingSpec::PRECISION_FP32);
   }

@@ -27,6 +27,10 @@ ScheduleKind ScheduleKindOf(const v1::JobSpec& spec) {
   return spec.parallel().schedule() == v1::ParallelSpec::SCHEDULE_GPIPE ? ScheduleKind::kGpipe : ScheduleKind::k1F1B;
 }
 
+DataType ComputeType(const v1::JobSpec& spec) {
+  return spec.training().precision() == v1::TrainingSpec::PRECISION_BF16 ? DataType::kBfloat16 : DataType::kFloat32;
+}
+
 int MicroBatches(const v1::JobSpec& spec) {
   const uint64_t unit = uint64_t{spec.parallel().data()} * spec.training().micro_batch_size();
   PENSTOCK_CHECK(unit > 0);

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "core/base/data_type.h"
 #include "core/mesh/mesh.h"
 #include "core/schedule/schedule.h"
 #include "protos/penstock/v1/job.pb.h"
@@ -25,6 +26,8 @@ absl::StatusOr<Mesh> MeshOf(const v1::JobSpec& spec);
 // Workers that the job needs.
 int WorldSize(const v1::JobSpec& spec);
 ScheduleKind ScheduleKindOf(const v1::JobSpec& spec);
+// What the job computes in (training.precision).
+DataType ComputeType(const v1::JobSpec& spec);
 
 // Micro-batches of one data rank in a step.
 int MicroBatches(const v1::JobSpec& spec);

@@ -32,9 +32,10 @@ void CheckTraining(const v1::TrainingSpec& training, Violations* violations) {
   violations->CheckRequired("training.steps", training.steps(), kStepsMax);
   violations->CheckRequired("training.global_batch_size", training.global_batch_size(), kGlobalBatchMax);
   violations->CheckRequired("training.micro_batch_size", training.micro_batch_size(), kMicroBatchMax);
-  if (training.precision() != v1::TrainingSpec::PRECISION_FP32) {
+  if (training.precision() != v1::TrainingSpec::PRECISION_FP32 &&
+      training.precision() != v1::TrainingSpec::PRECISION_BF16) {
     violations->Add("training.precision", absl::StrCat("has the unknown value ", static_cast<int>(training.precision()),
-                                                       "; this version knows: fp32"));
+                                                       "; this version knows: fp32, bf16"));
   }
   violations->CheckInteger("training.validate_every_steps", training.validate_every_steps(), 0, kStepsMax);
   violations->CheckInteger("training.digest_every_steps", training.digest_every_steps(), 0, kStepsMax);

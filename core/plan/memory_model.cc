@@ -32,7 +32,9 @@ class MemoryModel {
         mesh_(mesh),
         samples_(spec.training().micro_batch_size()),
         rows_(samples_ * spec.model().seq_length()),
-        boundary_bytes_(RegionBytes(kFloatBytes * samples_ * table.blocks()[0].boundary_elements_per_sample)) {}
+        element_bytes_(BytesOf(ComputeType(spec))),
+        boundary_elements_(samples_ * table.blocks()[0].boundary_elements_per_sample),
+        boundary_bytes_(RegionBytes(element_bytes_ * boundary_elements_)) {}
 
   // `updated`: elements that the rank updates itself; `assembles`: it puts pieces of the norm together.
   RankMemory OfRank(const StageFacts& facts, const OwnedRanges& owned, int64_t updated, bool assembles) const {
@@ -40,7 +42,8 @@ class MemoryModel {
     RankMemory memory;
     const int64_t untied = Floats(parameters.untied.size());
     const int64_t tied = Floats(parameters.tied.size());
-    memory[MemoryClass::kParameter] = untied + tied;
+    memory[MemoryClass::kParameter] =
+        RegionBytes(element_bytes_ * parameters.untied.size()) + RegionBytes(element_bytes_ * parameters.tied.size());
     const int tied_uses = (parameters.first ? 1 : 0) + (parameters.last ? 1 : 0);
     memory[MemoryClass::kGradient] = untied + tied_uses * tied;
     if (spec_.parallel().zero().stage() == 2) {
@@ -61,6 +64,9 @@ class MemoryModel {
  private:
   static int64_t Floats(int64_t elements) { return RegionBytes(kFloatBytes * elements); }
 
+  // Of bytes in fp32, of which `wide` have that type in any case.
+  int64_t Typed(int64_t bytes, int64_t wide) const { return wide + (bytes - wide) / kFloatBytes * element_bytes_; }
+
   int64_t Divided(int64_t whole, int64_t split) const { return whole - split + split / mesh_.tensor(); }
 
   int64_t SlotBytes(const BlockRange& blocks) const {
@@ -69,7 +75,9 @@ class MemoryModel {
     for (int i = blocks.begin; i < blocks.end; ++i) {
       const Block& block = table_.blocks()[static_cast<size_t>(i)];
       const int64_t block_bytes =
-          samples_ * Divided(block.activation_bytes_per_sample, block.split_activation_bytes_per_sample);
+          samples_ *
+          Divided(Typed(block.activation_bytes_per_sample, block.wide_activation_bytes_per_sample),
+                  Typed(block.split_activation_bytes_per_sample, block.split_wide_activation_bytes_per_sample));
       // The embedding keeps its tokens, beside the floats.
       (block.kind == BlockKind::kEmbedding ? tokens : bytes) += RegionBytes(block_bytes);
     }
@@ -80,12 +88,16 @@ class MemoryModel {
     int64_t wide = 0;
     for (int i = parameters.blocks.begin; i < parameters.blocks.end; ++i) {
       const Block& block = table_.blocks()[static_cast<size_t>(i)];
-      int64_t bytes = samples_ * block.scratch_bytes_per_sample;
+      // Logits are fp32 whatever the rest is.
+      const int64_t wide_bytes = block.kind == BlockKind::kHead ? block.scratch_bytes_per_sample : 0;
+      int64_t bytes = samples_ * Typed(block.scratch_bytes_per_sample, wide_bytes);
       if (block.scratch_rows_max > 0 && rows_ > block.scratch_rows_max) bytes = bytes / rows_ * block.scratch_rows_max;
       wide = std::max(wide, bytes / mesh_.tensor());
     }
     // One boundary tensor between operations, and on the first stage one for the gradient of its input.
-    return boundary_bytes_ * (parameters.first ? 2 : 1) + RegionBytes(wide);
+    // Sums over the tensor group are fp32.
+    const int64_t sums = mesh_.tensor() > 1 && element_bytes_ < kFloatBytes ? Floats(boundary_elements_) : 0;
+    return boundary_bytes_ * (parameters.first ? 2 : 1) + RegionBytes(wide) + sums;
   }
 
   const v1::JobSpec& spec_;
@@ -93,6 +105,8 @@ class MemoryModel {
   const Mesh& mesh_;
   const int64_t samples_;
   const int64_t rows_;
+  const int64_t element_bytes_;
+  const int64_t boundary_elements_;
   const int64_t boundary_bytes_;
 };
 

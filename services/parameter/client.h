@@ -34,6 +34,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/base/bfloat16.h"
 #include "core/layout/range.h"
 #include "protos/penstock/v1/parameter.pb.h"
 #include "services/parameter/call_group.h"
@@ -47,10 +48,12 @@ struct PushRange {
   const float* data = nullptr;
   v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
 };
+// In bf16 where `rounded` says where to: then the shard rounds, `data` isn't used, and all ranges of a pull are so.
 struct PullRange {
   ElementRange range;
   float* data = nullptr;
   v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
+  Bfloat16* rounded = nullptr;
 };
 
 // How one call is made.

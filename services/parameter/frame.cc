@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/bfloat16.h"
 #include "core/base/status_macros.h"
 #include "services/base/crc32c.h"
 #include "services/parameter/limits.h"
@@ -188,13 +189,17 @@ void AppendNumber(std::string& to, uint32_t field, uint64_t value) {
   AppendVarint(to, value);
 }
 
+// The elements in a slice of their own.
+grpc::Slice CopyOf(std::span<const float> elements) {
+  grpc::Slice payload(elements.size_bytes());
+  if (!elements.empty()) std::memcpy(const_cast<uint8_t*>(payload.begin()), elements.data(), elements.size_bytes());
+  return payload;
+}
+
 // Ends the header with checksum and payload tag, and joins both slices.
-grpc::ByteBuffer Finish(std::string header, uint32_t crc_field, std::span<const float> elements) {
-  const size_t bytes = elements.size_bytes();
-  grpc::Slice payload(bytes);
-  uint8_t* copy = const_cast<uint8_t*>(payload.begin());
-  if (bytes > 0) std::memcpy(copy, elements.data(), bytes);
-  const uint32_t crc = Crc32c(std::span<const uint8_t>(copy, bytes));
+grpc::ByteBuffer Finish(std::string header, uint32_t crc_field, grpc::Slice payload) {
+  const size_t bytes = payload.size();
+  const uint32_t crc = Crc32c(std::span<const uint8_t>(payload.begin(), bytes));
   AppendVarint(header, Tag(crc_field, kFixed32));
   for (int shift = 0; shift < 32; shift += 8) header.push_back(static_cast<char>(crc >> shift));
   AppendVarint(header, Tag(kPayloadField, kBytes));
@@ -247,19 +252,31 @@ grpc::ByteBuffer MakePushFrame(const std::string& job_id, uint64_t epoch, uint64
   }
   AppendNumber(header, 4, begin);
   AppendNumber(header, 6, state_kind);
-  return Finish(std::move(header), 5, elements);
+  return Finish(std::move(header), 5, CopyOf(elements));
 }
 
 grpc::ByteBuffer MakePullFrame(uint64_t begin, std::span<const float> elements) {
   std::string header;
   AppendNumber(header, 1, begin);
-  return Finish(std::move(header), 2, elements);
+  return Finish(std::move(header), 2, CopyOf(elements));
 }
 
-absl::Status CheckPayload(const Payload& payload, uint64_t begin, uint32_t crc32c) {
-  if (payload.size() == 0 || payload.size() % sizeof(float) != 0) {
+grpc::ByteBuffer MakeRoundedPullFrame(uint64_t begin, std::span<const float> elements) {
+  grpc::Slice payload(elements.size() * sizeof(Bfloat16));
+  // A slice of a few bytes lies in the object itself, at any address: rounded elsewhere and copied.
+  std::vector<Bfloat16> rounded(elements.size());
+  ToBfloat16(elements, rounded);
+  std::memcpy(const_cast<uint8_t*>(payload.begin()), rounded.data(), payload.size());
+  std::string header;
+  AppendNumber(header, 1, begin);
+  return Finish(std::move(header), 2, std::move(payload));
+}
+
+absl::Status CheckPayload(const Payload& payload, uint64_t begin, uint32_t crc32c, size_t element_bytes) {
+  if (payload.size() == 0 || payload.size() % element_bytes != 0) {
     return absl::InvalidArgumentError(absl::StrCat("the chunk at element ", begin, " has ", payload.size(),
-                                                   " bytes; it must have whole elements of 4 bytes, one at least"));
+                                                   " bytes; it must have whole elements of ", element_bytes,
+                                                   " bytes, one at least"));
   }
   const uint32_t actual = payload.Crc32c();
   if (actual != crc32c) {

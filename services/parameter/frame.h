@@ -72,9 +72,13 @@ absl::StatusOr<PullFrame> ParsePullFrame(const grpc::ByteBuffer& buffer);
 grpc::ByteBuffer MakePushFrame(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t begin,
                                std::span<const float> elements, v1::StateKind state_kind = v1::STATE_KIND_UNSPECIFIED);
 grpc::ByteBuffer MakePullFrame(uint64_t begin, std::span<const float> elements);
+// The same, rounded to bf16.
+grpc::ByteBuffer MakeRoundedPullFrame(uint64_t begin, std::span<const float> elements);
 
-// DATA_LOSS when the payload's checksum isn't the frame's; INVALID_ARGUMENT when it isn't whole elements, or is empty.
-absl::Status CheckPayload(const Payload& payload, uint64_t begin, uint32_t crc32c);
+// DATA_LOSS when the payload's checksum isn't the frame's; INVALID_ARGUMENT when it isn't whole elements of
+// `element_bytes`, or is empty.
+absl::Status CheckPayload(const Payload& payload, uint64_t begin, uint32_t crc32c,
+                          size_t element_bytes = sizeof(float));
 
 }  // namespace penstock
 

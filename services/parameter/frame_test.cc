@@ -161,5 +161,19 @@ TEST(FrameTest, ChecksThePayload) {
   EXPECT_EQ(CheckPayload(Payload(), 0, 0).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(FrameTest, ARoundedPullFrameHasTwoBytesAnElement) {
+  const std::vector<float> elements = {1.0F, 1.0F + 0x1p-8F, 1.0F + 0x1.01p-8F, -3.0F, 0x1p-140F};
+  const absl::StatusOr<PullFrame> frame = ParsePullFrame(MakeRoundedPullFrame(7, elements));
+  ASSERT_TRUE(frame.ok()) << frame.status();
+  EXPECT_EQ(frame->begin, 7u);
+  EXPECT_TRUE(CheckPayload(frame->payload, frame->begin, frame->crc32c, sizeof(Bfloat16)).ok());
+  ASSERT_EQ(frame->payload.size(), elements.size() * sizeof(Bfloat16));
+  std::vector<Bfloat16> received(elements.size());
+  frame->payload.CopyTo(0, {reinterpret_cast<uint8_t*>(received.data()), frame->payload.size()});
+  for (size_t i = 0; i < elements.size(); ++i) EXPECT_EQ(received[i], ToBfloat16(elements[i]));
+  EXPECT_EQ(CheckPayload(frame->payload, frame->begin, frame->crc32c).code(), absl::StatusCode::kInvalidArgument)
+      << "ten bytes aren't whole elements of four";
+}
+
 }  // namespace
 }  // namespace penstock

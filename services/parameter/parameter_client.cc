@@ -26,6 +26,24 @@ bool ShardIsAway(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) || absl::IsAborted(status);
 }
 
+// The part of a range that one shard has, or that is still to come.
+PushRange PartOf(const PushRange& whole, const ElementRange& part) {
+  PushRange result = whole;
+  result.range = part;
+  result.data += part.begin - whole.range.begin;
+  return result;
+}
+PullRange PartOf(const PullRange& whole, const ElementRange& part) {
+  PullRange result = whole;
+  result.range = part;
+  if (whole.rounded != nullptr) {
+    result.rounded += part.begin - whole.range.begin;
+  } else {
+    result.data += part.begin - whole.range.begin;
+  }
+  return result;
+}
+
 template <typename Range>
 uint64_t BytesOf(std::span<const Range> ranges) {
   uint64_t elements = 0;
@@ -101,7 +119,7 @@ absl::StatusOr<std::vector<std::vector<Range>>> ParameterClient::Impl::Cut(std::
           absl::StrCat("elements ", range.range.ToString(), " aren't within the job's ", ranges.elements()));
     }
     for (const ShardPart& part : ranges.Cut(range.range)) {
-      parts[part.shard].push_back({part.range, range.data + (part.range.begin - range.range.begin), range.kind});
+      parts[part.shard].push_back(PartOf(range, part.range));
     }
   }
   return parts;
@@ -198,8 +216,8 @@ void Advance(std::vector<PullRange>& ranges, uint64_t received) {
   }
   ranges.erase(ranges.begin(), ranges.begin() + whole);
   if (ranges.empty()) return;
-  ranges[0].range.begin += static_cast<int64_t>(received);
-  ranges[0].data += received;
+  const ElementRange& first = ranges[0].range;
+  ranges[0] = PartOf(ranges[0], {first.begin + static_cast<int64_t>(received), first.end});
 }
 
 }  // namespace

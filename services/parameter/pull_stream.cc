@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/bfloat16.h"
 #include "core/base/status_macros.h"
 #include "services/base/clock.h"
 #include "services/parameter/limits.h"
@@ -107,8 +108,9 @@ void PullStream::Begin(PullReactor* reactor, grpc::CallbackServerContext* contex
 void PullStream::Produce() {
   while (true) {
     if (next_ == parts_.size()) return End(absl::OkStatus());
-    const absl::StatusOr<Progress> progress = job_->PullChunk(request_.epoch(), request_.version(), parts_[next_].range,
-                                                              parts_[next_].kind, shared_from_this(), &frame_);
+    const PulledElements what{.kind = parts_[next_].kind, .bf16 = request_.bf16()};
+    const absl::StatusOr<Progress> progress =
+        job_->PullChunk(request_.epoch(), request_.version(), parts_[next_].range, what, shared_from_this(), &frame_);
     if (!progress.ok()) return End(progress.status());
     std::unique_lock<std::mutex> lock(mutex_);
     if (cancelled_) {
@@ -124,7 +126,7 @@ void PullStream::Produce() {
       return;
     }
   }
-  resources_.metrics->OnPullBytes(parts_[next_].range.size() * sizeof(float));
+  resources_.metrics->OnPullBytes(parts_[next_].range.size() * (request_.bf16() ? sizeof(Bfloat16) : sizeof(float)));
   ++next_;
   reactor_->StartWrite(&frame_);
 }

@@ -101,16 +101,22 @@ class RawCall {
 // Where the next chunk of a pull belongs.
 class Destination {
  public:
-  explicit Destination(std::span<const PullRange> ranges) : ranges_(ranges) {
-    for (const PullRange& range : ranges) missing_ += range.range.size();
+  explicit Destination(std::span<const PullRange> ranges)
+      : ranges_(ranges), rounded_(!ranges.empty() && ranges.front().rounded != nullptr) {
+    for (const PullRange& range : ranges) {
+      missing_ += range.range.size();
+      PENSTOCK_CHECK((range.rounded != nullptr) == rounded_);
+    }
   }
+
+  bool rounded() const { return rounded_; }
 
   uint64_t missing() const { return missing_; }
 
   // Checks the chunk and copies it. INTERNAL for one that isn't the next.
   absl::Status Take(const PullFrame& frame) {
-    PENSTOCK_RETURN_IF_ERROR(CheckPayload(frame.payload, frame.begin, frame.crc32c));
-    const uint64_t elements = frame.payload.size() / sizeof(float);
+    PENSTOCK_RETURN_IF_ERROR(CheckPayload(frame.payload, frame.begin, frame.crc32c, ElementBytes()));
+    const uint64_t elements = frame.payload.size() / ElementBytes();
     while (index_ < ranges_.size() && offset_ == ranges_[index_].range.size()) {
       ++index_;
       offset_ = 0;
@@ -122,14 +128,19 @@ class Destination {
       return absl::InternalError(absl::StrCat("the shard sent [", frame.begin, ", ", frame.begin + elements,
                                               ") where the chunk at ", expected, " was to come"));
     }
-    frame.payload.CopyTo(0, {reinterpret_cast<uint8_t*>(range.data + offset_), frame.payload.size()});
+    uint8_t* const to = rounded_ ? reinterpret_cast<uint8_t*>(range.rounded + offset_)
+                                 : reinterpret_cast<uint8_t*>(range.data + offset_);
+    frame.payload.CopyTo(0, {to, frame.payload.size()});
     offset_ += elements;
     missing_ -= elements;
     return absl::OkStatus();
   }
 
  private:
+  size_t ElementBytes() const { return rounded_ ? sizeof(Bfloat16) : sizeof(float); }
+
   const std::span<const PullRange> ranges_;
+  const bool rounded_;
   size_t index_ = 0;
   int64_t offset_ = 0;
   uint64_t missing_ = 0;
@@ -176,6 +187,7 @@ absl::Status ShardClient::Pull(const std::string& job_id, uint64_t epoch, uint64
     asked->set_state_kind(range.kind);
   }
   Destination destination(ranges);
+  request.set_bf16(destination.rounded());
   const uint64_t wanted = destination.missing();
   if (received != nullptr) *received = 0;
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<RawCall> call, RawCall::Start(*impl_, "Pull", options));

@@ -344,7 +344,7 @@ absl::Status ShardJob::CheckPullRanges(const v1::PullRequest& request) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Progress> ShardJob::PullChunk(uint64_t epoch, uint64_t version, ElementRange part, v1::StateKind kind,
+absl::StatusOr<Progress> ShardJob::PullChunk(uint64_t epoch, uint64_t version, ElementRange part, PulledElements what,
                                              const WaiterPtr& waiter, grpc::ByteBuffer* frame) {
   {
     Lock lock(mutex_);
@@ -353,7 +353,8 @@ absl::StatusOr<Progress> ShardJob::PullChunk(uint64_t epoch, uint64_t version, E
     if (progress == Progress::kWaiting) return progress;
     ++readers_;
   }
-  *frame = MakePullFrame(part.begin, state_->Elements(StateClassOf(kind), part));
+  const std::span<const float> elements = state_->Elements(StateClassOf(what.kind), part);
+  *frame = what.bf16 ? MakeRoundedPullFrame(part.begin, elements) : MakePullFrame(part.begin, elements);
   EndRead();
   return Progress::kDone;
 }

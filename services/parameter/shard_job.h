@@ -52,6 +52,12 @@ struct ShardResources {
   uint64_t incarnation = 0;
 };
 
+// Which numbers a pull is about, and how they come.
+struct PulledElements {
+  v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;  // weights
+  bool bf16 = false;                                // rounded
+};
+
 class ShardJob {
  public:
   // Memory by what it is for.
@@ -89,8 +95,8 @@ class ShardJob {
   // ---- Weights out ----
   // OUT_OF_RANGE, INVALID_ARGUMENT for ranges that can't be pulled here.
   absl::Status CheckPullRanges(const v1::PullRequest& request) const;
-  // One frame with the weights (or what `kind` says) of `part`, at most kChunkElements, of exactly `version`.
-  absl::StatusOr<Progress> PullChunk(uint64_t epoch, uint64_t version, ElementRange part, v1::StateKind kind,
+  // One frame with the weights (or what `what` says) of `part`, at most kChunkElements, of exactly `version`.
+  absl::StatusOr<Progress> PullChunk(uint64_t epoch, uint64_t version, ElementRange part, PulledElements what,
                                      const WaiterPtr& waiter, grpc::ByteBuffer* frame);
 
   // ---- What is kept ----

@@ -114,9 +114,8 @@ class ShardJobStressTest : public testing::Test {
   void Pull(uint64_t version) {
     for (const ElementRange& part : SplitBySize(reference_.table.range(), 30000)) {
       grpc::ByteBuffer buffer;
-      const absl::Status status = Until([&](const WaiterPtr& waiter) {
-        return job_->PullChunk(1, version, part, v1::STATE_KIND_UNSPECIFIED, waiter, &buffer);
-      });
+      const absl::Status status =
+          Until([&](const WaiterPtr& waiter) { return job_->PullChunk(1, version, part, {}, waiter, &buffer); });
       if (absl::IsFailedPrecondition(status)) {
         ++replaced_;
         return;
@@ -203,7 +202,7 @@ TEST_F(ShardJobStressTest, CloseAmidEverything) {
         grpc::ByteBuffer buffer;
         const bool pushed = job_->PushChunk(1, 1, *frame).ok();
         const auto waiter = std::make_shared<BlockingWaiter>();
-        const bool pulled = job_->PullChunk(1, 0, chunk, v1::STATE_KIND_UNSPECIFIED, waiter, &buffer).ok();
+        const bool pulled = job_->PullChunk(1, 0, chunk, {}, waiter, &buffer).ok();
         if (!pushed && !pulled) return;  // closed
       }
     });

@@ -206,13 +206,13 @@ std::string TinyJob::Text() const {
       "name: %s\n"
       "model: {family: gpt2, layers: %d, hidden: %d, heads: 4, seq_length: 16, vocab_size: %d}\n"
       "data: {path: corpus.txt, format: bytes}\n"
-      "training: {steps: %d, global_batch_size: %d, micro_batch_size: %d, precision: fp32, seed: 7%s}\n"
+      "training: {steps: %d, global_batch_size: %d, micro_batch_size: %d, precision: %s, seed: 7%s}\n"
       "optimizer: {type: adamw, learning_rate: 3e-3, weight_decay: 0.1, grad_clip: 1.0, "
       "schedule: {type: cosine, warmup_steps: 5}}\n"
       "parallel: {data: %d, tensor: %d, pipeline: %d, schedule: %s, shards: %d, zero: {stage: %d%s}}\n"
       "checkpoint: %s\n",
-      name, layers, hidden, vocab_size, steps, global_batch_size, micro_batch_size, training_more, data, tensor,
-      pipeline, schedule, shards, zero_stage, zero_more, checkpoint);
+      name, layers, hidden, vocab_size, steps, global_batch_size, micro_batch_size, precision, training_more, data,
+      tensor, pipeline, schedule, shards, zero_stage, zero_more, checkpoint);
 }
 
 }  // namespace penstock

@@ -100,6 +100,7 @@ struct TinyJob {
   int steps = 20;
   int global_batch_size = 8;
   int micro_batch_size = 1;
+  std::string precision = "fp32";
   // More of the zero section: ", placement: local".
   std::string zero_more;
   // More lines for the training and checkpoint sections, as flow YAML: ", digest_every_steps: 5".

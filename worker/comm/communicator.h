@@ -91,6 +91,9 @@ class Communicator {
   // Afterwards all members hold every member's parts. (Uneven and several parts: an all-gather-v.)
   virtual absl::Status AllGather(absl::Span<const int> group, absl::Span<float> data,
                                  absl::Span<const std::vector<Part>> parts);
+  // The same of bytes: parts are counted in them.
+  virtual absl::Status AllGatherBytes(absl::Span<const int> group, absl::Span<std::byte> data,
+                                      absl::Span<const std::vector<Part>> parts);
   // ReduceScatter over equal parts, then AllGather: sums in group order too.
   virtual absl::Status AllReduce(absl::Span<const int> group, absl::Span<float> data);
   // From group[root_index] to all.

@@ -118,25 +118,33 @@ absl::Status Communicator::ReduceScatter(absl::Span<const int> group, absl::Span
 
 absl::Status Communicator::AllGather(absl::Span<const int> group, absl::Span<float> data,
                                      absl::Span<const std::vector<Part>> parts) {
+  constexpr int64_t kBytes = sizeof(float);
+  std::vector<std::vector<Part>> in_bytes;
+  for (const std::vector<Part>& list : parts) {
+    in_bytes.emplace_back();
+    for (const Part& part : list) in_bytes.back().push_back({part.begin * kBytes, part.count * kBytes});
+  }
+  return AllGatherBytes(group, AsWritableBytes(data), in_bytes);
+}
+
+absl::Status Communicator::AllGatherBytes(absl::Span<const int> group, absl::Span<std::byte> data,
+                                          absl::Span<const std::vector<Part>> parts) {
   PENSTOCK_ASSIGN_OR_RETURN(const int self, IndexInGroup(group, rank()));
   PENSTOCK_RETURN_IF_ERROR(CheckParts(group, static_cast<int64_t>(data.size()), parts));
   CountCollective();
-  constexpr int64_t kChunkElements = kMessageBytesMax / sizeof(float);
   Transfers transfers;
   const int members = static_cast<int>(group.size());
   for (int i = 0; i < members; ++i) {
     if (i == self) continue;
-    for (const Part& part : CutParts(parts[i], kChunkElements)) {
-      PENSTOCK_ASSIGN_OR_RETURN(
-          auto recv, StartRecv(group[i], kAllGatherTag, AsWritableBytes(data.subspan(part.begin, part.count))));
+    for (const Part& part : CutParts(parts[i], kMessageBytesMax)) {
+      PENSTOCK_ASSIGN_OR_RETURN(auto recv, StartRecv(group[i], kAllGatherTag, data.subspan(part.begin, part.count)));
       transfers.push_back(std::move(recv));
     }
   }
   for (int i = 0; i < members; ++i) {
     if (i == self) continue;
-    for (const Part& part : CutParts(parts[self], kChunkElements)) {
-      const absl::Span<const float> from = data.subspan(part.begin, part.count);
-      PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kAllGatherTag, AsBytes(from)));
+    for (const Part& part : CutParts(parts[self], kMessageBytesMax)) {
+      PENSTOCK_ASSIGN_OR_RETURN(auto send, StartSend(group[i], kAllGatherTag, data.subspan(part.begin, part.count)));
       transfers.push_back(std::move(send));
     }
   }

@@ -58,8 +58,13 @@ class FakeStateClient : public StateClient {
     if (!done) return absl::DeadlineExceededError(absl::StrCat("version ", version, " wasn't committed in time"));
     if (committed() > version) return absl::FailedPreconditionError(absl::StrCat("version ", version, " is past"));
     for (const WeightRange& range : ranges) {
-      std::copy_n(service_->NumbersLocked(range.kind, service_->weights_).begin() + range.range.begin,
-                  range.range.size(), range.data);
+      const float* const from = service_->NumbersLocked(range.kind, service_->weights_).data() + range.range.begin;
+      const size_t size = static_cast<size_t>(range.range.size());
+      if (range.rounded != nullptr) {
+        ToBfloat16({from, size}, {range.rounded, size});
+      } else {
+        std::copy_n(from, size, range.data);
+      }
     }
     return absl::OkStatus();
   }

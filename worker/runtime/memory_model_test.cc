@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/plan/job_facts.h"
+#include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
 #include "core/plan/partition.h"
 #include "gtest/gtest.h"
@@ -33,6 +34,7 @@ struct Job {
   uint32_t tensor = 1;
   bool local = false;
   uint32_t mirror_lag = 0;  // 0: no mirror
+  v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
 };
 
 v1::JobSpec Spec(const Job& job) {
@@ -48,6 +50,7 @@ v1::JobSpec Spec(const Job& job) {
   spec.mutable_training()->set_steps(3);
   spec.mutable_training()->set_global_batch_size(24);
   spec.mutable_training()->set_micro_batch_size(job.micro_batch);
+  spec.mutable_training()->set_precision(job.precision);
   v1::ParallelSpec* const parallel = spec.mutable_parallel();
   parallel->set_pipeline(job.pipeline);
   parallel->set_data(job.data);
@@ -83,6 +86,7 @@ MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
   options.slots = plan.slots;
   options.tensor = plan.parameters.tensor;
   options.bucketed = plan.bucketed();
+  options.type = ComputeType(spec);
   const auto model = CreateStageModel(spec.model(), plan.table, options, backend.get(), &memory).value();
   StageExecutor executor(plan, validation);
   StateExchange exchange(plan);
@@ -112,7 +116,9 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
         Job{.pipeline = 3, .data = 3, .zero = 0, .micro_batch = 1, .local = true, .mirror_lag = 1},
         Job{.pipeline = 2, .data = 3, .zero = 2, .vocab = 5003, .local = true, .mirror_lag = 3},
         // More rows than the head takes at once.
-        Job{.micro_batch = 24, .vocab = 999}}) {
+        Job{.micro_batch = 24, .vocab = 999},
+        Job{.pipeline = 2, .data = 2, .precision = v1::TrainingSpec::PRECISION_BF16},
+        Job{.precision = v1::TrainingSpec::PRECISION_BF16}}) {
     const v1::JobSpec spec = Spec(job);
     ASSERT_TRUE(CheckJob(spec).empty()) << spec.DebugString();
     const Mesh mesh = MeshOf(spec).value();

@@ -27,7 +27,7 @@ class ParameterStateClient : public StateClient {
 
   absl::Status Pull(uint64_t version, std::span<const WeightRange> ranges, absl::Duration timeout) override {
     std::vector<PullRange> pulls;
-    for (const WeightRange& range : ranges) pulls.push_back({range.range, range.data, range.kind});
+    for (const WeightRange& range : ranges) pulls.push_back({range.range, range.data, range.kind, range.rounded});
     return client_->Pull(version, pulls, timeout);
   }
 

@@ -43,7 +43,9 @@ absl::Status RankRunner::PlanRank(Session& session) {
                            .micro_batch_size = spec.training().micro_batch_size(),
                            .slots = plan.slots,
                            .tensor = plan.parameters.tensor,
-                           .bucketed = plan.bucketed()};
+                           .bucketed = plan.bucketed(),
+
+                           .type = ComputeType(spec)};
   PENSTOCK_ASSIGN_OR_RETURN(session.model,
                             CreateStageModel(spec.model(), plan.table, stage, session.backend.get(), &session.memory));
   session.executor.emplace(plan, session.validation);

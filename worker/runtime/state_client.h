@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/base/bfloat16.h"
 #include "core/layout/range.h"
 #include "protos/penstock/v1/parameter.pb.h"
 #include "protos/penstock/v1/step.pb.h"
@@ -28,10 +29,12 @@ struct GradientRange {
   const float* data = nullptr;
   v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
 };
+// In bf16 where `rounded` says where to; then `data` isn't used, and all ranges of a pull are so.
 struct WeightRange {
   ElementRange range;
   float* data = nullptr;
   v1::StateKind kind = v1::STATE_KIND_UNSPECIFIED;
+  Bfloat16* rounded = nullptr;
 };
 
 class StateClient {

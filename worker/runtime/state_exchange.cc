@@ -12,11 +12,6 @@ namespace {
 
 constexpr size_t kChunkElements = kMessageBytesMax / sizeof(float);
 
-// Weights as the exchange moves them: jobs compute in fp32.
-std::span<float> Floats(std::span<std::byte> weights) {
-  return {reinterpret_cast<float*>(weights.data()), weights.size() / sizeof(float)};
-}
-
 absl::Span<float> Mutable(std::span<float> values) { return {values.data(), values.size()}; }
 
 std::span<float> Stretch(std::span<float> memory, const ElementRange& stretch) {
@@ -137,8 +132,8 @@ std::vector<GradientRange> StateExchange::PushedGradients() const {
 std::vector<WeightRange> StateExchange::PushedWeights() const {
   std::vector<WeightRange> ranges;
   const OwnedRanges& mine = plan_.mine();
-  if (plan_.parameters.first) AddRanges(mine.tied, Stretch(Floats(model_->TiedWeights()), mine.tied_memory), &ranges);
-  AddRanges(mine.untied, Stretch(Floats(model_->UntiedWeights()), mine.untied_memory), &ranges);
+  if (plan_.parameters.first) AddWeights(mine.tied, model_->TiedWeights(), mine.tied_memory, &ranges);
+  AddWeights(mine.untied, model_->UntiedWeights(), mine.untied_memory, &ranges);
   return ranges;
 }
 
@@ -148,15 +143,42 @@ absl::Status StateExchange::Push(uint64_t step) {
   return FromService(client_->Push(step, ranges));
 }
 
+// The rank's own weights of a list, which lie in `own` of the memory.
+void StateExchange::AddWeights(const RangeList& list, std::span<std::byte> memory, const ElementRange& own,
+                               std::vector<WeightRange>* ranges) const {
+  for (const RangeList::Placed& placed : list.placed()) {
+    WeightRange range{.range = placed.range};
+    const int64_t at = own.begin + placed.offset;
+    if (model_->type() == DataType::kBfloat16) {
+      range.rounded = reinterpret_cast<Bfloat16*>(memory.data()) + at;
+    } else {
+      range.data = reinterpret_cast<float*>(memory.data()) + at;
+    }
+    ranges->push_back(range);
+  }
+}
+
+absl::Status StateExchange::GatherWeights(std::span<std::byte> memory, const std::vector<std::vector<Part>>& parts) {
+  if (model_->type() == DataType::kFloat32) {
+    return comm_->AllGather(plan_.data_group, {reinterpret_cast<float*>(memory.data()), memory.size() / sizeof(float)},
+                            parts);
+  }
+  const int64_t bytes = BytesOf(model_->type());
+  std::vector<std::vector<Part>> in_bytes;
+  for (const std::vector<Part>& list : parts) {
+    in_bytes.emplace_back();
+    for (const Part& part : list) in_bytes.back().push_back({part.begin * bytes, part.count * bytes});
+  }
+  return comm_->AllGatherBytes(plan_.data_group, {memory.data(), memory.size()}, in_bytes);
+}
+
 absl::Status StateExchange::Pull(uint64_t version, absl::Duration timeout) {
   // In the order in which the next step needs them: the embedding first, the head last.
   std::vector<WeightRange> ranges;
   const OwnedRanges& mine = plan_.mine();
-  const auto add_tied = [&] {
-    AddRanges(mine.tied, Stretch(Floats(model_->TiedWeights()), mine.tied_memory), &ranges);
-  };
+  const auto add_tied = [&] { AddWeights(mine.tied, model_->TiedWeights(), mine.tied_memory, &ranges); };
   if (plan_.parameters.first) add_tied();
-  AddRanges(mine.untied, Stretch(Floats(model_->UntiedWeights()), mine.untied_memory), &ranges);
+  AddWeights(mine.untied, model_->UntiedWeights(), mine.untied_memory, &ranges);
   if (!plan_.parameters.first) add_tied();
   if (!ranges.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Pull(version, ranges, timeout)));
   return Gather();
@@ -170,14 +192,16 @@ absl::Status StateExchange::ShareUpdated() {
 
 absl::Status StateExchange::HandTiedWeights() {
   if (!ExchangesTied()) return absl::OkStatus();
-  const absl::Span<float> own = Mutable(Stretch(Floats(model_->TiedWeights()), plan_.mine().tied_memory));
+  const ElementRange& mine = plan_.mine().tied_memory;
+  const int64_t bytes = BytesOf(model_->type());
+  const absl::Span<std::byte> own(model_->TiedWeights().data() + mine.begin * bytes,
+                                  static_cast<size_t>(mine.size() * bytes));
   const int other = plan_.OnStage(plan_.parameters.first ? plan_.mesh.pipeline() - 1 : 0);
   std::vector<std::shared_ptr<Transfer>> transfers;
-  for (size_t begin = 0; begin < own.size(); begin += kChunkElements) {
-    const absl::Span<float> chunk = own.subspan(begin, kChunkElements);
-    auto transfer = plan_.parameters.first
-                        ? comm_->StartSend(other, kTiedWeightsTag, AsBytes(absl::Span<const float>(chunk)))
-                        : comm_->StartRecv(other, kTiedWeightsTag, AsWritableBytes(chunk));
+  for (size_t begin = 0; begin < own.size(); begin += kMessageBytesMax) {
+    const absl::Span<std::byte> chunk = own.subspan(begin, kMessageBytesMax);
+    auto transfer = plan_.parameters.first ? comm_->StartSend(other, kTiedWeightsTag, chunk)
+                                           : comm_->StartRecv(other, kTiedWeightsTag, chunk);
     PENSTOCK_RETURN_IF_ERROR(transfer.status());
     transfers.push_back(*std::move(transfer));
   }
@@ -186,15 +210,14 @@ absl::Status StateExchange::HandTiedWeights() {
 
 absl::Status StateExchange::Gather() {
   const StageParameters& parameters = plan_.parameters;
-  const std::span<float> untied = Floats(model_->UntiedWeights());
-  PENSTOCK_RETURN_IF_ERROR(comm_->AllGather(plan_.data_group, Mutable(untied), plan_.untied_parts));
-  if (!parameters.tied.empty()) {
-    PENSTOCK_RETURN_IF_ERROR(
-        comm_->AllGather(plan_.data_group, Mutable(Floats(model_->TiedWeights())), plan_.tied_parts));
-  }
+  PENSTOCK_RETURN_IF_ERROR(GatherWeights(model_->UntiedWeights(), plan_.untied_parts));
+  if (!parameters.tied.empty()) PENSTOCK_RETURN_IF_ERROR(GatherWeights(model_->TiedWeights(), plan_.tied_parts));
   if (parameters.shared > 0) {
-    const std::span<float> shared = Stretch(untied, parameters.untied_shared());
-    PENSTOCK_RETURN_IF_ERROR(comm_->Broadcast(plan_.tensor_group, 0, AsWritableBytes(Mutable(shared))));
+    const ElementRange shared = parameters.untied_shared();
+    const int64_t bytes = BytesOf(model_->type());
+    const absl::Span<std::byte> memory(model_->UntiedWeights().data() + shared.begin * bytes,
+                                       static_cast<size_t>(shared.size() * bytes));
+    PENSTOCK_RETURN_IF_ERROR(comm_->Broadcast(plan_.tensor_group, 0, memory));
   }
   return WaitAll(head_sends_);
 }

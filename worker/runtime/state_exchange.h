@@ -59,6 +59,9 @@ class StateExchange {
   // This rank owns a part of the tied parameter, and embedding and head are on different stages.
   bool ExchangesTied() const;
   absl::Status AddHeadPart(std::span<const float> head);
+  void AddWeights(const RangeList& list, std::span<std::byte> memory, const ElementRange& own,
+                  std::vector<WeightRange>* ranges) const;
+  absl::Status GatherWeights(std::span<std::byte> memory, const std::vector<std::vector<Part>>& parts);
   // What this rank owns of the gradients' memory.
   std::span<float> OwnUntied() const;
   std::span<float> OwnTied(TiedUse use) const;
