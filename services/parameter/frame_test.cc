@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "core/base/bfloat16.h"
 #include "protos/penstock/v1/parameter.pb.h"
 #include "services/base/crc32c.h"
 #include "services/parameter/limits.h"

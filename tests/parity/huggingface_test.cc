@@ -1,5 +1,6 @@
 // Folders that transformers wrote (make_hf_fixture.py): what Penstock computes from them against PyTorch's logits, and
 // what comes out when they are imported and exported again.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -60,17 +61,18 @@ std::vector<float> RunStage(const PretrainedWeights& weights, const std::vector<
   const Arena arena = Arena::Allocate(plan, backend.get()).value();
   stage->Bind(arena);
   const std::vector<float> all = AllWeights(weights);
-  const auto fill = [&all](const RangeList& list, std::span<float> memory) {
+  const auto fill = [&all](const RangeList& list, std::span<std::byte> memory) {
     for (const RangeList::Placed& placed : list.placed()) {
-      std::copy_n(all.begin() + placed.range.begin, placed.range.size(), memory.begin() + placed.offset);
+      const std::span elements(all.begin() + placed.range.begin, static_cast<size_t>(placed.range.size()));
+      std::ranges::copy(std::as_bytes(elements), memory.begin() + placed.offset * sizeof(float));
     }
   };
   fill(stage->parameters().untied, stage->UntiedWeights());
   fill(stage->parameters().tied, stage->TiedWeights());
-  std::vector<float> output(static_cast<size_t>(stage->boundary_elements()));
+  std::vector<float> output(static_cast<size_t>(stage->boundary_bytes()) / sizeof(float));
   ForwardArgs args;
   args.tokens = tokens;
-  args.output = output;
+  args.output = std::as_writable_bytes(std::span(output));
   args.training = false;
   const auto loss = stage->Forward(0, args);
   EXPECT_TRUE(loss.ok()) << loss.status();
