@@ -25,6 +25,9 @@ class ScriptedClient : public StateClient {
   int shard_count() const override { return 2; }
   absl::Status Push(uint64_t, std::span<const GradientRange>) override { return absl::OkStatus(); }
   absl::Status Pull(uint64_t, std::span<const WeightRange>, absl::Duration) override { return absl::OkStatus(); }
+  absl::Status AwaitVersion(uint64_t, std::span<const ElementRange>, absl::Duration) override {
+    return absl::OkStatus();
+  }
   void Cancel(const std::string&) override {}
 
   void Prepare(int shard, uint64_t step, const v1::StepInputs& inputs, PrepareDone done) override {
@@ -45,7 +48,7 @@ class ScriptedClient : public StateClient {
     prepared.add_piece_square_sums(shard == 0 ? square_sum : 1.0);
     done(prepared);
   }
-  void Commit(int, const v1::StepDecision& decision, CommitDone done) override {
+  void Commit(int, const v1::StepDecision& decision, const std::vector<v1::StepRecord>&, CommitDone done) override {
     ++commits;
     if (!commit_errors.empty()) {
       const absl::Status error = commit_errors.front();
