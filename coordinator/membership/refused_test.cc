@@ -1,6 +1,8 @@
 #include "coordinator/membership/refused.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
@@ -25,8 +27,22 @@ TEST(ConnectionRefusedTest, WhatCannotBeAskedIsNotGone) {
   EXPECT_FALSE(ConnectionRefused("", kLimit));
   EXPECT_FALSE(ConnectionRefused("no-port", kLimit));
   EXPECT_FALSE(ConnectionRefused("host.invalid:1", kLimit));
-  // An address for documentation: nobody answers at all.
-  EXPECT_FALSE(ConnectionRefused("192.0.2.1:1", absl::Milliseconds(20)));
+}
+
+TEST(ConnectionRefusedTest, WhoDoesNotAnswerIsNotGone) {
+  const auto socket = OpenListener({"127.0.0.1", 0});
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  const std::string address = absl::StrCat("127.0.0.1:", *BoundPort(*socket));
+  // The queue of connections is full: further ones get no answer at all.
+  ASSERT_EQ(listen(*socket, 0), 0);
+  sockaddr_in listening = {};
+  socklen_t size = sizeof(listening);
+  ASSERT_EQ(getsockname(*socket, reinterpret_cast<sockaddr*>(&listening), &size), 0);
+  const int first = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(connect(first, reinterpret_cast<const sockaddr*>(&listening), size), 0);
+  EXPECT_FALSE(ConnectionRefused(address, absl::Milliseconds(20)));
+  close(first);
+  close(*socket);
 }
 
 }  // namespace
