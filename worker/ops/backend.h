@@ -46,9 +46,18 @@ class Backend {
   // Zeroed memory, aligned for any operation. RESOURCE_EXHAUSTED names the size.
   virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) = 0;
 
-  // In the order of the context's stream. Either side of a copy may be host memory; from and to don't overlap.
+  // Whether the host may read and write what Allocate gives. Where it may not, the runtime goes through copies.
+  virtual bool host_memory() const { return true; }
+  // Memory of the host from and to which copies go at full speed (pinned). Zeroed.
+  virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> AllocateHost(int64_t bytes) { return Allocate(bytes); }
+  // In the order of the context's stream. Either side of a copy may be host memory; from and to don't overlap. What a
+  // copy leaves in host memory is there after Synchronize.
   virtual absl::Status Zero(const OpContext& context, void* to, int64_t bytes) = 0;
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
+  // Waits until everything given to the context's stream is done.
+  virtual absl::Status Synchronize(const OpContext&) { return absl::OkStatus(); }
+  // sum += part, element by element.
+  virtual absl::Status Add(const OpContext& context, std::span<const float> part, std::span<float> sum) = 0;
   // Device memory on both sides, of different types. UNIMPLEMENTED where the device knows one type only.
   virtual absl::Status Convert(const OpContext&, DataType from_type, const void*, DataType to_type, void*, int64_t) {
     return absl::UnimplementedError(

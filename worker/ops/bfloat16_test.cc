@@ -76,17 +76,19 @@ TEST_P(Bfloat16Test, LayerNorm) {
   const auto mean = Floats(shape.rows, 0), std = Floats(shape.rows, 0);
   const auto dgamma = Floats(shape.width, 0.5F), dbeta = Floats(shape.width, 0.5F);
   const auto norm = backend_->CreateLayerNorm(shape).value();
-  ASSERT_TRUE(norm->ForwardOfSum({}, a_.data(), b_.data(), sum.data(), gamma_.data(), beta_.data(), y.data(),
-                                 mean.data(), std.data())
+  ASSERT_TRUE(norm->ForwardOfSum(ContextFor(*norm), a_.data(), b_.data(), sum.data(), gamma_.data(), beta_.data(),
+                                 y.data(), mean.data(), std.data())
                   .ok());
   EXPECT_LT(RelativeError(sum.Read(), reference::Add(a, b)), kRounded);
   std::vector<double> x;
   for (const float value : sum.Read()) x.push_back(static_cast<double>(value));
   EXPECT_LT(RelativeError(y.Read(), reference::LayerNormForward(shape, x, gamma, beta)), kRounded);
-  ASSERT_TRUE(norm->Forward({}, sum.data(), gamma_.data(), beta_.data(), again.data(), mean.data(), std.data()).ok());
+  ASSERT_TRUE(
+      norm->Forward(ContextFor(*norm), sum.data(), gamma_.data(), beta_.data(), again.data(), mean.data(), std.data())
+          .ok());
   EXPECT_EQ(again.Read(), y.Read()) << "joining the residual branch changes no bit of the norm";
-  ASSERT_TRUE(norm->Backward({}, sum.data(), gamma_.data(), mean.data(), std.data(), dy_.data(), dx.data(),
-                             dgamma.data(), dbeta.data())
+  ASSERT_TRUE(norm->Backward(ContextFor(*norm), sum.data(), gamma_.data(), mean.data(), std.data(), dy_.data(),
+                             dx.data(), dgamma.data(), dbeta.data())
                   .ok());
   const auto expected = reference::LayerNormBackward(shape, x, gamma, dy);
   EXPECT_LT(RelativeError(dx.Read(), reference::Add(expected.x, already)), kRounded);
@@ -114,12 +116,12 @@ TEST_P(Bfloat16Test, GeluAndResidualAdd) {
   const auto x = RandomNarrow(kSize, 1, 6.0), dy = RandomNarrow(kSize, 2);
   const auto x_ = Device(x), dx = Device(dy), y = Unwritten(kSize);
   const auto gelu = backend_->CreateGelu(kSize, kType).value();
-  ASSERT_TRUE(gelu->Forward({}, x_.data(), y.data()).ok());
+  ASSERT_TRUE(gelu->Forward(ContextFor(*gelu), x_.data(), y.data()).ok());
   EXPECT_LT(RelativeError(y.Read(), reference::GeluForward(x)), kRounded);
   const auto add = backend_->CreateResidualAdd(kSize, kType).value();
-  ASSERT_TRUE(add->Forward({}, x_.data(), dx.data(), y.data()).ok());
+  ASSERT_TRUE(add->Forward(ContextFor(*add), x_.data(), dx.data(), y.data()).ok());
   EXPECT_LT(RelativeError(y.Read(), reference::Add(x, dy)), kRounded);
-  ASSERT_TRUE(gelu->Backward({}, x_.data(), dx.data(), dx.data()).ok());
+  ASSERT_TRUE(gelu->Backward(ContextFor(*gelu), x_.data(), dx.data(), dx.data()).ok());
   EXPECT_LT(RelativeError(dx.Read(), reference::GeluBackward(x, dy)), kRounded);
 }
 
@@ -133,8 +135,8 @@ TEST_P(Bfloat16Test, Embedding) {
   const auto wte_ = Device(wte), wpe_ = Device(wpe), dx_ = Device(dx), x = Unwritten(size);
   const auto dwte = Floats(static_cast<int64_t>(wte.size()), 0.5F), dwpe = Floats(static_cast<int64_t>(wpe.size()), 0);
   const auto embedding = backend_->CreateEmbedding(shape).value();
-  ASSERT_TRUE(embedding->Forward({}, tokens_.data(), wte_.data(), wpe_.data(), x.data()).ok());
-  ASSERT_TRUE(embedding->Backward({}, tokens_.data(), dx_.data(), dwte.data(), dwpe.data()).ok());
+  ASSERT_TRUE(embedding->Forward(ContextFor(*embedding), tokens_.data(), wte_.data(), wpe_.data(), x.data()).ok());
+  ASSERT_TRUE(embedding->Backward(ContextFor(*embedding), tokens_.data(), dx_.data(), dwte.data(), dwpe.data()).ok());
   const auto expected = reference::EmbeddingBackward(shape, tokens, dx);
   EXPECT_LT(RelativeError(x.Read(), reference::EmbeddingForward(shape, tokens, wte, wpe)), kRounded);
   EXPECT_LT(RelativeError(dwte.Read(), Plus(expected.wte, 0.5)), kSummed);

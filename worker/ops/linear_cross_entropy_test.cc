@@ -57,7 +57,7 @@ class LinearCrossEntropyTest : public BackendTest {
     const Expected expected = Reference(x, w, targets);
     const Memory x_(backend, ToFloats(x));
     const DeviceTokens targets_(backend, targets);
-    std::vector<RowReduction> all(static_cast<size_t>(ranks * kRows));
+    const DeviceStructs<RowReduction> all(backend, ranks * kRows);
     std::vector<std::unique_ptr<LinearCrossEntropy>> heads;
     std::vector<LinearCrossEntropyShape> shapes;
     std::vector<Memory> weights;
@@ -73,12 +73,12 @@ class LinearCrossEntropyTest : public BackendTest {
       logits.push_back(std::make_unique<DeviceFloats>(backend, shape.logits_elements(), 0.0F));
       ASSERT_TRUE(heads.back()
                       ->Forward(ContextFor(*heads.back()), x_.data(), weights.back().data(), targets_.data(),
-                                logits.back()->data(), &all[static_cast<size_t>(rank * kRows)])
+                                logits.back()->data(), all.data() + rank * kRows)
                       .ok());
     }
     std::vector<double> dx(static_cast<size_t>(kRows * kIn)), dweight;
     for (size_t rank = 0; rank < heads.size(); ++rank) {
-      const auto loss = heads[rank]->Loss({}, all.data(), targets_.data());
+      const auto loss = heads[rank]->Loss(ContextFor(*heads[rank]), all.data(), targets_.data());
       ASSERT_TRUE(loss.ok()) << loss.status();
       EXPECT_EQ(loss->target_count, kRows - 1);
       EXPECT_NEAR(loss->loss, expected.loss, 1e-5 * expected.loss);
@@ -117,9 +117,10 @@ TEST_P(LinearCrossEntropyTest, BrokenLogitsShowInTheLoss) {
     std::vector<float> values(20, 0.0F);
     values[18] = broken;
     const DeviceFloats weight(backend_.get(), values);
-    RowReduction row;
-    ASSERT_TRUE(head->Forward(ContextFor(*head), x.data(), weight.data(), target.data(), logits.data(), &row).ok());
-    EXPECT_FALSE(std::isfinite(head->Loss({}, &row, target.data())->loss));
+    const DeviceStructs<RowReduction> row(backend_.get(), 1);
+    ASSERT_TRUE(
+        head->Forward(ContextFor(*head), x.data(), weight.data(), target.data(), logits.data(), row.data()).ok());
+    EXPECT_FALSE(std::isfinite(head->Loss(ContextFor(*head), row.data(), target.data())->loss));
   }
 }
 
@@ -127,7 +128,7 @@ TEST_P(LinearCrossEntropyTest, NamesATargetOutsideTheVocabulary) {
   LinearCrossEntropyShape shape = {.rows = 2, .in = 1, .vocab_size = 3, .vocab_end = 3};
   const auto head = backend_->CreateLinearCrossEntropy(shape).value();
   const DeviceFloats x(backend_.get(), 2, 0.0F), weight(backend_.get(), 3, 0.0F), logits(backend_.get(), 6, 0.0F);
-  std::vector<RowReduction> rows(2);
+  const DeviceStructs<RowReduction> rows(backend_.get(), 2);
   const DeviceTokens targets(backend_.get(), {0, 3});
   const absl::Status status =
       head->Forward(ContextFor(*head), x.data(), weight.data(), targets.data(), logits.data(), rows.data());

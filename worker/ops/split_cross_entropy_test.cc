@@ -10,8 +10,6 @@
 namespace penstock {
 namespace {
 
-using Reductions = std::vector<RowReduction>;
-
 // Columns [begin, end) of (rows, width).
 std::vector<float> Columns(const std::vector<double>& values, int64_t width, int64_t begin, int64_t end) {
   std::vector<float> part;
@@ -73,7 +71,7 @@ TEST_P(SplitCrossEntropyTest, OneRankHasTheBitsOfTheWhole) {
   const DeviceFloats split_logits(backend_.get(), ToFloats(values)), whole_logits(backend_.get(), ToFloats(values));
   const auto split = backend_->CreateSplitCrossEntropy({5, 83, 0, 83, 1}).value();
   const auto whole = backend_->CreateCrossEntropy({.rows = 5, .vocab_size = 83}).value();
-  Reductions reductions(5);
+  const DeviceStructs<RowReduction> reductions(backend_.get(), 5);
   ASSERT_TRUE(split->Reduce(ContextFor(*split), split_logits.data(), targets.data(), reductions.data()).ok());
   const LossSum sum = split->Finish(ContextFor(*split), reductions.data(), targets.data(), split_logits.data()).value();
   EXPECT_EQ(sum.loss, whole->ForwardBackward(ContextFor(*whole), whole_logits.data(), targets.data())->loss);
@@ -84,7 +82,7 @@ TEST_P(SplitCrossEntropyTest, NamesATargetOutsideTheVocabulary) {
   const auto loss = backend_->CreateSplitCrossEntropy({1, 9, 0, 4, 2}).value();
   const DeviceFloats logits(backend_.get(), 4, 0.0F);
   const DeviceTokens other(backend_.get(), {8}), outside(backend_.get(), {9});
-  Reductions reductions(1);
+  const DeviceStructs<RowReduction> reductions(backend_.get(), 1);
   EXPECT_TRUE(loss->Reduce(ContextFor(*loss), logits.data(), other.data(), reductions.data()).ok());
   EXPECT_EQ(loss->Reduce(ContextFor(*loss), logits.data(), outside.data(), reductions.data()).message(),
             "target 9 of row 0 is outside the vocabulary: expected 0 to 8, or -1 for none");

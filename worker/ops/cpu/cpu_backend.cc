@@ -1,7 +1,6 @@
 #include "worker/ops/cpu/cpu_backend.h"
 
 #include <cstring>
-#include <initializer_list>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,6 +20,7 @@
 #include "worker/ops/cpu/parallel.h"
 #include "worker/ops/cpu/residual.h"
 #include "worker/ops/cpu/split_cross_entropy.h"
+#include "worker/ops/shape_checks.h"
 
 namespace penstock {
 namespace {
@@ -28,21 +28,6 @@ namespace {
 constexpr int kThreadsMax = 1024;
 // Less than this isn't worth a thread.
 constexpr int64_t kCopyUnitBytes = 1 << 20;
-
-struct Dimension {
-  const char* name;
-  int64_t value;
-};
-
-absl::Status CheckPositive(const char* operation, std::initializer_list<Dimension> dimensions) {
-  for (const Dimension& dimension : dimensions) {
-    if (dimension.value <= 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(operation, ": ", dimension.name, " is ", dimension.value, "; it must be positive"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 class CpuBackend : public Backend {
  public:
@@ -70,6 +55,15 @@ class CpuBackend : public Backend {
     std::byte* at = static_cast<std::byte*>(to);
     ParallelFor(threads_, bytes, kCopyUnitBytes, [&](int64_t begin, int64_t end) {
       std::memcpy(at + begin, source + begin, static_cast<size_t>(end - begin));
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status Add(const OpContext&, std::span<const float> part, std::span<float> sum) override {
+    ParallelFor(threads_, static_cast<int64_t>(sum.size()), kParallelElementsMin, [&](int64_t begin, int64_t end) {
+      const float* const from = part.data();
+      float* const to = sum.data();
+      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
     });
     return absl::OkStatus();
   }

@@ -1,4 +1,4 @@
-// The backends that the operations' tests run on. A new device is one more line in AllBackends.
+// The backends that the operations' tests run on. A new device is one more library with an AllBackends of its own.
 #ifndef PENSTOCK_WORKER_OPS_TESTING_BACKENDS_H_
 #define PENSTOCK_WORKER_OPS_TESTING_BACKENDS_H_
 
@@ -18,9 +18,11 @@ namespace penstock {
 struct TestBackend {
   std::string name;
   std::function<absl::StatusOr<std::unique_ptr<Backend>>()> create;
+  // Whether a machine without the device (FAILED_PRECONDITION) skips the tests, with the reason.
+  bool may_be_absent = false;
 };
 
-// The CPU on 1, 2 and 3 threads.
+// Those that this binary was linked with: cpu_backends has the CPU on 1, 2 and 3 threads; ops/cuda/testing has others.
 std::vector<TestBackend> AllBackends();
 
 inline std::ostream& operator<<(std::ostream& out, const TestBackend& backend) { return out << backend.name; }
@@ -67,6 +69,18 @@ class DeviceBfloats {
 
  private:
   Backend* backend_;
+  std::unique_ptr<DeviceMemory> memory_;
+};
+
+// Any structs, zeroed.
+template <typename T>
+class DeviceStructs {
+ public:
+  DeviceStructs(Backend* backend, int64_t count)
+      : memory_(backend->Allocate(count * static_cast<int64_t>(sizeof(T))).value()) {}
+  T* data() const { return reinterpret_cast<T*>(memory_->data()); }
+
+ private:
   std::unique_ptr<DeviceMemory> memory_;
 };
 

@@ -1,4 +1,5 @@
-// Launching kernels without nvcc's own syntax, and the arithmetic of grids. Compiles for the host too.
+// Launching kernels without nvcc's own syntax, and the arithmetic of grids. The emulator's <cuda_runtime.h>
+// (worker/ops/cuda/testing/emulator) brings a Launch of its own.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAUNCH_H_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAUNCH_H_
 
@@ -31,9 +32,5 @@ cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
 #endif
 
 }  // namespace penstock::cuda
-
-#if defined(PENSTOCK_CUDA_EMULATED)
-#include "worker/ops/cuda/testing/emulator.h"
-#endif
 
 #endif  // PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAUNCH_H_

@@ -1,0 +1,226 @@
+#include "worker/ops/cuda/cublaslt.h"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "worker/cuda/dynamic_library.h"
+
+namespace penstock::cuda {
+namespace {
+
+// What a product may use at most; on Hopper the library asks for this much.
+constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+constexpr uintptr_t kWorkspaceAlignment = 256;
+// What an algorithm may take for granted of its matrices' addresses. Where one of them isn't that well aligned, another
+// algorithm is used, which asks for no more than an element's own alignment.
+constexpr uint32_t kAlignment = 16;
+
+struct Library {
+  decltype(&cublasLtCreate) Create = nullptr;
+  decltype(&cublasLtDestroy) Destroy = nullptr;
+  decltype(&cublasLtGetStatusString) GetStatusString = nullptr;
+  decltype(&cublasLtMatmul) Matmul = nullptr;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) AlgoGetHeuristic = nullptr;
+  decltype(&cublasLtMatmulDescCreate) DescCreate = nullptr;
+  decltype(&cublasLtMatmulDescDestroy) DescDestroy = nullptr;
+  decltype(&cublasLtMatmulDescSetAttribute) DescSetAttribute = nullptr;
+  decltype(&cublasLtMatrixLayoutCreate) LayoutCreate = nullptr;
+  decltype(&cublasLtMatrixLayoutDestroy) LayoutDestroy = nullptr;
+  decltype(&cublasLtMatmulPreferenceCreate) PreferenceCreate = nullptr;
+  decltype(&cublasLtMatmulPreferenceDestroy) PreferenceDestroy = nullptr;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) PreferenceSetAttribute = nullptr;
+
+  absl::Status ToStatus(cublasStatus_t status, const std::string& what) const {
+    if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+    const std::string message = absl::StrCat(what, ": ", GetStatusString(status));
+    if (status == CUBLAS_STATUS_ALLOC_FAILED) return absl::ResourceExhaustedError(message);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return absl::UnimplementedError(message);
+    return absl::InternalError(message);
+  }
+};
+
+absl::StatusOr<const Library*> Open() {
+  const std::string name = absl::StrCat("libcublasLt.so.", CUBLAS_VER_MAJOR);
+  PENSTOCK_ASSIGN_OR_RETURN(const DynamicLibrary library, DynamicLibrary::Open({name}));
+  Library lt;
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtCreate", &lt.Create));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtDestroy", &lt.Destroy));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtGetStatusString", &lt.GetStatusString));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmul", &lt.Matmul));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulAlgoGetHeuristic", &lt.AlgoGetHeuristic));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulDescCreate", &lt.DescCreate));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulDescDestroy", &lt.DescDestroy));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulDescSetAttribute", &lt.DescSetAttribute));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatrixLayoutCreate", &lt.LayoutCreate));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatrixLayoutDestroy", &lt.LayoutDestroy));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulPreferenceCreate", &lt.PreferenceCreate));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulPreferenceDestroy", &lt.PreferenceDestroy));
+  PENSTOCK_RETURN_IF_ERROR(library.Bind("cublasLtMatmulPreferenceSetAttribute", &lt.PreferenceSetAttribute));
+  return new Library(lt);
+}
+
+absl::StatusOr<const Library*> GetLibrary() {
+  static const auto* const library = new absl::StatusOr<const Library*>(Open());
+  return *library;
+}
+
+cudaDataType_t TypeOf(DataType type) { return type == DataType::kBfloat16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+// One of the library's objects, with its owner.
+template <typename T>
+class Handle {
+ public:
+  using Destroy = cublasStatus_t (*)(T);
+  explicit Handle(Destroy destroy) : destroy_(destroy) {}
+  ~Handle() {
+    if (value_ != nullptr) destroy_(value_);
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  T get() const { return value_; }
+  T* receive() { return &value_; }
+
+ private:
+  const Destroy destroy_;
+  T value_ = nullptr;
+};
+
+class CublasLtMatmul : public Matmul {
+ public:
+  CublasLtMatmul(const Library* lt, cublasLtHandle_t handle, const MatmulSpec& spec)
+      : lt_(*lt), handle_(handle), spec_(spec), a_(lt->LayoutDestroy), b_(lt->LayoutDestroy), d_(lt->LayoutDestroy) {}
+
+  absl::Status Init() {
+    const cudaDataType_t in = TypeOf(spec_.input);
+    PENSTOCK_RETURN_IF_ERROR(
+        Layout(a_, in, spec_.transpose_a ? spec_.k : spec_.m, spec_.transpose_a ? spec_.m : spec_.k, spec_.lda));
+    PENSTOCK_RETURN_IF_ERROR(
+        Layout(b_, in, spec_.transpose_b ? spec_.n : spec_.k, spec_.transpose_b ? spec_.k : spec_.n, spec_.ldb));
+    PENSTOCK_RETURN_IF_ERROR(Layout(d_, TypeOf(spec_.output), spec_.m, spec_.n, spec_.ldd));
+    PENSTOCK_RETURN_IF_ERROR(Choose(kAlignment, &aligned_));
+    return Choose(0, &unaligned_);
+  }
+
+  int64_t workspace_bytes() const override { return kWorkspaceBytes + static_cast<int64_t>(kWorkspaceAlignment); }
+
+  absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
+                   bool accumulate) const override {
+    PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
+    // A description for each call: it holds the bias' address, and calls may run on several threads.
+    Handle<cublasLtMatmulDesc_t> description(lt_.DescDestroy);
+    PENSTOCK_RETURN_IF_ERROR(Describe(bias, description));
+    uintptr_t addresses = 0;
+    for (const void* address : {a, b, bias, static_cast<const void*>(d)})
+      addresses |= reinterpret_cast<uintptr_t>(address);
+    const cublasLtMatmulAlgo_t& algorithm = addresses % kAlignment == 0 ? aligned_ : unaligned_;
+    const uintptr_t workspace =
+        (reinterpret_cast<uintptr_t>(context.workspace) + kWorkspaceAlignment - 1) & ~(kWorkspaceAlignment - 1);
+    const float one = 1;
+    const float beta = accumulate ? 1 : 0;
+    return lt_.ToStatus(lt_.Matmul(handle_, description.get(), &one, a, a_.get(), b, b_.get(), &beta, d, d_.get(), d,
+                                   d_.get(), &algorithm, reinterpret_cast<void*>(workspace), kWorkspaceBytes,
+                                   static_cast<cudaStream_t>(context.stream)),
+                        Name());
+  }
+
+ private:
+  using LayoutHandle = Handle<cublasLtMatrixLayout_t>;
+
+  std::string Name() const {
+    return absl::StrCat("cuBLASLt's product ", spec_.m, " x ", spec_.n, " x ", spec_.k, " in ",
+                        DataTypeName(spec_.input));
+  }
+
+  absl::Status Layout(LayoutHandle& layout, cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld) {
+    return lt_.ToStatus(lt_.LayoutCreate(layout.receive(), type, rows, columns, ld), Name());
+  }
+
+  absl::Status Describe(const void* bias, Handle<cublasLtMatmulDesc_t>& description) const {
+    // Not TF32: fp32 means fp32.
+    PENSTOCK_RETURN_IF_ERROR(
+        lt_.ToStatus(lt_.DescCreate(description.receive(), CUBLAS_COMPUTE_32F, CUDA_R_32F), Name()));
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+      return lt_.ToStatus(lt_.DescSetAttribute(description.get(), attribute, &value, sizeof(value)), Name());
+    };
+    const cublasOperation_t op_a = spec_.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t op_b = spec_.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_TRANSA, op_a));
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_TRANSB, op_b));
+    if (!spec_.has_bias) return absl::OkStatus();
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
+    return set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
+
+  // The library's first choice. It isn't timed: a choice by the clock could fall on another algorithm, with other bits,
+  // in another process. Reductions in place are left out, since their order isn't fixed.
+  absl::Status Choose(uint32_t alignment, cublasLtMatmulAlgo_t* algorithm) {
+    Handle<cublasLtMatmulDesc_t> description(lt_.DescDestroy);
+    // Any address will do, and only the null one is none.
+    PENSTOCK_RETURN_IF_ERROR(Describe(reinterpret_cast<const void*>(uintptr_t{kWorkspaceAlignment}), description));
+    Handle<cublasLtMatmulPreference_t> preference(lt_.PreferenceDestroy);
+    PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(lt_.PreferenceCreate(preference.receive()), Name()));
+    const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      return lt_.ToStatus(lt_.PreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)), Name());
+    };
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes)));
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions));
+    const auto input = std::max(alignment, static_cast<uint32_t>(BytesOf(spec_.input)));
+    const auto output = std::max(alignment, static_cast<uint32_t>(BytesOf(spec_.output)));
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, input));
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, input));
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, output));
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, output));
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(
+        lt_.AlgoGetHeuristic(handle_, description.get(), a_.get(), b_.get(), d_.get(), d_.get(), preference.get(),
+                             /*requestedAlgoCount=*/1, &result, &found),
+        absl::StrCat(Name(), ", an algorithm")));
+    if (found == 0) return absl::UnimplementedError(absl::StrCat(Name(), ": the library has no algorithm"));
+    *algorithm = result.algo;
+    return absl::OkStatus();
+  }
+
+  const Library& lt_;
+  const cublasLtHandle_t handle_;
+  const MatmulSpec spec_;
+  LayoutHandle a_;
+  LayoutHandle b_;
+  LayoutHandle d_;
+  cublasLtMatmulAlgo_t aligned_{};
+  cublasLtMatmulAlgo_t unaligned_{};
+};
+
+class CublasLt : public MatmulFactory {
+ public:
+  explicit CublasLt(const Library* lt) : lt_(lt), handle_(lt->Destroy) {}
+  absl::Status Init() { return lt_->ToStatus(lt_->Create(handle_.receive()), "cuBLASLt"); }
+
+  absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) override {
+    auto matmul = std::make_unique<CublasLtMatmul>(lt_, handle_.get(), spec);
+    PENSTOCK_RETURN_IF_ERROR(matmul->Init());
+    return std::unique_ptr<Matmul>(std::move(matmul));
+  }
+
+ private:
+  const Library* const lt_;
+  Handle<cublasLtHandle_t> handle_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MatmulFactory>> CreateCublasLt() {
+  PENSTOCK_ASSIGN_OR_RETURN(const Library* const library, GetLibrary());
+  auto factory = std::make_unique<CublasLt>(library);
+  PENSTOCK_RETURN_IF_ERROR(factory->Init());
+  return std::unique_ptr<MatmulFactory>(std::move(factory));
+}
+
+}  // namespace penstock::cuda

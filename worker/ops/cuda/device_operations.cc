@@ -1,0 +1,210 @@
+#include "worker/ops/cuda/device_operations.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "worker/cuda/status.h"
+#include "worker/ops/cuda/kernels/adamw.h"
+#include "worker/ops/cuda/kernels/adamw_constants.h"
+#include "worker/ops/cuda/kernels/elementwise.h"
+#include "worker/ops/cuda/kernels/square_sum.h"
+#include "worker/ops/cuda/operations.h"
+#include "worker/ops/shape_checks.h"
+
+namespace penstock::cuda {
+namespace {
+
+class CudaMemory : public DeviceMemory {
+ public:
+  CudaMemory(void* data, int64_t size) : data_(static_cast<std::byte*>(data)), size_(size) {}
+  ~CudaMemory() override { cudaFree(data_); }
+  std::byte* data() const override { return data_; }
+  int64_t size() const override { return size_; }
+
+ private:
+  std::byte* const data_;
+  const int64_t size_;
+};
+
+class PinnedMemory : public DeviceMemory {
+ public:
+  PinnedMemory(void* data, int64_t size) : data_(static_cast<std::byte*>(data)), size_(size) {}
+  ~PinnedMemory() override { cudaFreeHost(data_); }
+  std::byte* data() const override { return data_; }
+  int64_t size() const override { return size_; }
+
+ private:
+  std::byte* const data_;
+  const int64_t size_;
+};
+
+class DeviceOperations : public Backend {
+ public:
+  DeviceOperations(std::string description, std::unique_ptr<MatmulFactory> matmuls)
+      : description_(std::move(description)), matmuls_(std::move(matmuls)) {}
+
+  std::string Describe() const override { return description_; }
+
+  absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override {
+    if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("an allocation of ", bytes, " bytes"));
+    void* data = nullptr;
+    const std::string what = absl::StrCat("allocating ", bytes, " bytes of the device's memory");
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaMalloc(&data, static_cast<size_t>(bytes > 0 ? bytes : 1)), what));
+    auto memory = std::make_unique<CudaMemory>(data, bytes);
+    // On the default stream, which other streams don't wait for; nobody may see the memory before it is zero.
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaMemset(data, 0, static_cast<size_t>(bytes)), what));
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(nullptr), what));
+    return std::unique_ptr<DeviceMemory>(std::move(memory));
+  }
+
+  bool host_memory() const override { return false; }
+
+  absl::StatusOr<std::unique_ptr<DeviceMemory>> AllocateHost(int64_t bytes) override {
+    if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("an allocation of ", bytes, " bytes"));
+    const size_t size = static_cast<size_t>(std::max<int64_t>(bytes, 1));
+    void* data = nullptr;
+    PENSTOCK_RETURN_IF_ERROR(
+        ToStatus(cudaMallocHost(&data, size), absl::StrCat("allocating ", bytes, " bytes of pinned host memory")));
+    std::memset(data, 0, size);
+    return std::unique_ptr<DeviceMemory>(std::make_unique<PinnedMemory>(data, bytes));
+  }
+
+  absl::Status Synchronize(const OpContext& context) override {
+    return ToStatus(cudaStreamSynchronize(StreamOf(context)), "waiting for the device");
+  }
+
+  absl::Status Zero(const OpContext& context, void* to, int64_t bytes) override {
+    return ToStatus(cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), StreamOf(context)), "clearing memory");
+  }
+
+  absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) override {
+    return ToStatus(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, StreamOf(context)),
+                    "a copy");
+  }
+
+  absl::Status Convert(const OpContext& context, DataType from_type, const void* from, DataType to_type, void* to,
+                       int64_t elements) override {
+    PENSTOCK_CHECK(from_type != to_type);
+    if (elements == 0) return absl::OkStatus();
+    const cudaStream_t stream = StreamOf(context);
+    const cudaError_t error =
+        to_type == DataType::kBfloat16
+            ? ConvertElements(static_cast<const float*>(from), static_cast<Bf16*>(to), elements, stream)
+            : ConvertElements(static_cast<const Bf16*>(from), static_cast<float*>(to), elements, stream);
+    return ToStatus(error, "a conversion");
+  }
+
+  absl::Status Add(const OpContext& context, std::span<const float> part, std::span<float> sum) override {
+    PENSTOCK_CHECK(part.size() == sum.size());
+    if (sum.empty()) return absl::OkStatus();
+    return ToStatus(
+        AddElements<float>(sum.data(), part.data(), sum.data(), static_cast<int64_t>(sum.size()), StreamOf(context)),
+        "a sum");
+  }
+
+  absl::Status SquareSums(const OpContext& context, std::span<const std::span<const float>> pieces,
+                          double* sums) override {
+    if (pieces.empty()) return absl::OkStatus();
+    const cudaStream_t stream = StreamOf(context);
+    const size_t bytes = pieces.size() * sizeof(double);
+    // From the stream's own pool: neither the device nor the host waits for it.
+    void* memory = nullptr;
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaMallocAsync(&memory, bytes, stream), "memory for sums of squares"));
+    const absl::Cleanup free = [&] { cudaFreeAsync(memory, stream); };
+    for (size_t begin = 0; begin < pieces.size(); begin += kPiecesMax) {
+      PieceList list{};
+      for (size_t i = begin; i < std::min(begin + kPiecesMax, pieces.size()); ++i) {
+        list.values[list.count] = pieces[i].data();
+        list.sizes[list.count++] = static_cast<int32_t>(pieces[i].size());
+      }
+      PENSTOCK_RETURN_IF_ERROR(
+          ToStatus(SumsOfSquares(list, static_cast<double*>(memory) + begin, stream), "sums of squares"));
+    }
+    PENSTOCK_RETURN_IF_ERROR(
+        ToStatus(cudaMemcpyAsync(sums, memory, bytes, cudaMemcpyDefault, stream), "sums of squares"));
+    return Synchronize(context);
+  }
+
+  absl::Status AdamW(const OpContext& context, const AdamWParams& params, std::span<const float> gradient,
+                     std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq) override {
+    return ToStatus(AdamWUpdate(ConstantsOf(params), gradient.data(), weights.data(), exp_avg.data(), exp_avg_sq.data(),
+                                static_cast<int64_t>(weights.size()), StreamOf(context)),
+                    "the optimizer's update");
+  }
+
+  absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("linear", {{"rows", shape.rows}, {"in", shape.in}, {"out", shape.out}}));
+    return cuda::CreateLinear(shape, matmuls_.get());
+  }
+
+  absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("layer norm", {{"rows", shape.rows}, {"width", shape.width}}));
+    return cuda::CreateLayerNorm(shape);
+  }
+
+  absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("attention", {{"batch", shape.batch},
+                                                         {"seq_length", shape.seq_length},
+                                                         {"heads", shape.heads},
+                                                         {"head_dim", shape.head_dim}}));
+    return cuda::CreateCausalAttention(shape);
+  }
+
+  absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements, DataType type) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("gelu", {{"elements", elements}}));
+    return cuda::CreateGelu(elements, type);
+  }
+
+  absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements, DataType type) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("residual add", {{"elements", elements}}));
+    return cuda::CreateResidualAdd(elements, type);
+  }
+
+  absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("embedding", {{"batch", shape.batch},
+                                                         {"seq_length", shape.seq_length},
+                                                         {"vocab_size", shape.vocab_size},
+                                                         {"hidden", shape.hidden}}));
+    return cuda::CreateEmbedding(shape);
+  }
+
+  absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}}));
+    return cuda::CreateCrossEntropy(shape);
+  }
+
+  absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(
+      const LinearCrossEntropyShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("output head", {{"rows", shape.rows},
+                                                           {"in", shape.in},
+                                                           {"vocab_size", shape.vocab_size},
+                                                           {"columns", shape.columns()},
+                                                           {"ranks", shape.ranks}}));
+    return cuda::CreateLinearCrossEntropy(shape, matmuls_.get());
+  }
+
+  absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
+      const SplitCrossEntropyShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckPositive("split cross-entropy", {{"rows", shape.rows},
+                                                                   {"vocab_size", shape.vocab_size},
+                                                                   {"columns", shape.vocab_end - shape.vocab_begin},
+                                                                   {"ranks", shape.ranks}}));
+    return cuda::CreateSplitCrossEntropy(shape);
+  }
+
+ private:
+  const std::string description_;
+  const std::unique_ptr<MatmulFactory> matmuls_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeDeviceOperations(std::string description, std::unique_ptr<MatmulFactory> matmuls) {
+  return std::make_unique<DeviceOperations>(std::move(description), std::move(matmuls));
+}
+
+}  // namespace penstock::cuda

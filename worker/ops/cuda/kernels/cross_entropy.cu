@@ -1,0 +1,190 @@
+#include "worker/ops/cuda/kernels/cross_entropy.h"
+
+#include "worker/ops/cuda/kernels/common.cuh"
+#include "worker/ops/cuda/kernels/launch.h"
+
+namespace penstock::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarpThreads;
+
+// The block's sum or maximum, for every thread.
+__device__ inline double BlockSum(double value, double* shared) {
+  value = GroupSum(value);
+  __syncthreads();  // the last reading of `shared` is over
+  if (threadIdx.x % kWarpThreads == 0) shared[threadIdx.x / kWarpThreads] = value;
+  __syncthreads();
+  double sum = 0;
+  for (int k = 0; k < kWarps; ++k) sum += shared[k];
+  return sum;
+}
+__device__ inline float BlockMax(float value, float* shared) {
+  value = GroupMax(value);
+  __syncthreads();
+  if (threadIdx.x % kWarpThreads == 0) shared[threadIdx.x / kWarpThreads] = value;
+  __syncthreads();
+  float maximum = shared[0];
+  for (int k = 1; k < kWarps; ++k) maximum = fmaxf(maximum, shared[k]);
+  return maximum;
+}
+
+struct RowSoftmax {
+  float maximum;
+  double sum;  // of e^(logit - maximum)
+};
+
+// Of a row, by the whole block. A NaN doesn't count for the maximum but makes the sum one.
+__device__ inline RowSoftmax ReduceRow(const float* at, int64_t width) {
+  __shared__ double sums[kWarps];
+  __shared__ float maxima[kWarps];
+  float largest = -INFINITY;
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) largest = fmaxf(largest, at[i]);
+  const float maximum = BlockMax(largest, maxima);
+  float part = 0;
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) part += expf(at[i] - maximum);
+  return {maximum, BlockSum(static_cast<double>(part), sums)};
+}
+
+// The gradient of a row whose target is column `target` (of these columns, or none of them); `to` may be `at`.
+template <typename T>
+__device__ inline void WriteGradient(const float* at, int64_t width, const RowSoftmax& softmax, int64_t target, T* to) {
+  const float scale = static_cast<float>(1.0 / softmax.sum);
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
+    Store(to + i, expf(at[i] - softmax.maximum) * scale - (i == target ? 1.0F : 0.0F));
+  }
+}
+template <typename T>
+__device__ inline void WriteZeros(int64_t width, T* to) {
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) Store(to + i, 0.0F);
+}
+
+__device__ inline double LossOf(const RowSoftmax& softmax, double target_logit) {
+  return log(softmax.sum) - (target_logit - static_cast<double>(softmax.maximum));
+}
+
+// A block for each row.
+__global__ void RowKernel(float* logits, const int32_t* targets, int64_t vocab_size, bool gradient, double* losses) {
+  const int64_t row = blockIdx.x;
+  float* const at = logits + row * vocab_size;
+  const int32_t target = targets[row];
+  if (target < 0) {
+    if (threadIdx.x == 0) losses[row] = 0;
+    if (gradient) WriteZeros(vocab_size, at);
+    return;  // the whole block
+  }
+  const RowSoftmax softmax = ReduceRow(at, vocab_size);
+  if (threadIdx.x == 0) losses[row] = LossOf(softmax, static_cast<double>(at[target]));
+  if (!gradient) return;
+  __syncthreads();  // the target's logit has been read
+  WriteGradient(at, vocab_size, softmax, target, at);
+}
+
+__global__ void ReduceKernel(SplitSizes sizes, const float* logits, const int32_t* targets, RowPart* parts) {
+  const int64_t row = blockIdx.x;
+  const int64_t width = sizes.vocab_end - sizes.vocab_begin;
+  const float* const at = logits + row * width;
+  const RowSoftmax softmax = ReduceRow(at, width);
+  if (threadIdx.x != 0) return;
+  const int64_t target = targets[row] - sizes.vocab_begin;
+  parts[row].maximum = static_cast<double>(softmax.maximum);
+  parts[row].sum = softmax.sum;
+  parts[row].target_logit = targets[row] >= 0 && target >= 0 && target < width ? static_cast<double>(at[target]) : 0.0;
+}
+
+// The ranks' parts of a row combined in their order, by every thread alike.
+__device__ inline RowSoftmax CombineRow(const SplitSizes& sizes, const RowPart* all, int64_t row,
+                                        double* target_logit) {
+  double maximum = all[row].maximum;
+  for (int rank = 1; rank < sizes.ranks; ++rank) maximum = fmax(maximum, all[rank * sizes.rows + row].maximum);
+  double sum = 0;
+  *target_logit = 0;
+  for (int rank = 0; rank < sizes.ranks; ++rank) {
+    const RowPart part = all[rank * sizes.rows + row];
+    sum += part.sum * exp(part.maximum - maximum);
+    *target_logit += part.target_logit;
+  }
+  return {static_cast<float>(maximum), sum};
+}
+
+// A thread for each row.
+__global__ void LossKernel(SplitSizes sizes, const RowPart* all, const int32_t* targets, double* losses) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (row >= sizes.rows) return;
+  double target_logit = 0;
+  const RowSoftmax softmax = CombineRow(sizes, all, row, &target_logit);
+  losses[row] = targets[row] < 0 ? 0 : LossOf(softmax, target_logit);
+}
+
+// A block for each row.
+template <typename T>
+__global__ void GradientKernel(SplitSizes sizes, const RowPart* all, const int32_t* targets, const float* logits,
+                               int64_t pitch, T* gradient) {
+  const int64_t row = blockIdx.x;
+  const int64_t width = sizes.vocab_end - sizes.vocab_begin;
+  T* const to = gradient + row * pitch;
+  if (targets[row] < 0) {
+    WriteZeros(width, to);
+    return;  // the whole block
+  }
+  double target_logit = 0;
+  const RowSoftmax softmax = CombineRow(sizes, all, row, &target_logit);
+  WriteGradient(logits + row * width, width, softmax, targets[row] - sizes.vocab_begin, to);
+}
+
+// One block.
+__global__ void TotalKernel(const double* losses, const int32_t* targets, int64_t rows, CrossEntropyTotal* total) {
+  __shared__ double sums[kWarps];
+  double loss = 0;
+  double count = 0;  // exact up to 2^53
+  for (int64_t row = threadIdx.x; row < rows; row += kThreads) {
+    loss += losses[row];
+    count += targets[row] < 0 ? 0 : 1;
+  }
+  loss = BlockSum(loss, sums);
+  count = BlockSum(count, sums);
+  if (threadIdx.x == 0) {
+    total->loss = loss;
+    total->target_count = static_cast<int64_t>(count);
+  }
+}
+
+}  // namespace
+
+cudaError_t SoftmaxCrossEntropy(float* logits, const int32_t* targets, int64_t rows, int64_t vocab_size, bool gradient,
+                                double* losses, CrossEntropyTotal* total, cudaStream_t stream) {
+  const cudaError_t error = Launch(RowKernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, logits,
+                                   targets, vocab_size, gradient, losses);
+  if (error != cudaSuccess) return error;
+  return Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, rows, total);
+}
+
+cudaError_t ReduceRows(const SplitSizes& sizes, const float* logits, const int32_t* targets, RowPart* parts,
+                       cudaStream_t stream) {
+  return Launch(ReduceKernel, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, logits,
+                targets, parts);
+}
+
+cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
+                       double* losses, CrossEntropyTotal* total, cudaStream_t stream) {
+  cudaError_t error =
+      Launch(LossKernel, dim3(BlocksFor(sizes.rows, kThreads)), dim3(kThreads), 0, stream, sizes, all, targets, losses);
+  if (error != cudaSuccess) return error;
+  error = Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, sizes.rows, total);
+  if (error != cudaSuccess || logits == nullptr) return error;
+  return GradientOfRows(sizes, all, targets, logits, sizes.vocab_end - sizes.vocab_begin, logits, stream);
+}
+
+template <typename T>
+cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, const float* logits,
+                           int64_t pitch, T* gradient, cudaStream_t stream) {
+  return Launch(GradientKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, all,
+                targets, logits, pitch, gradient);
+}
+
+template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, const float*, int64_t, float*,
+                                    cudaStream_t);
+template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, const float*, int64_t, Bf16*,
+                                    cudaStream_t);
+
+}  // namespace penstock::cuda

@@ -1,0 +1,34 @@
+// Layer normalisation and its gradients; see worker/ops/layer_norm.h. T: float or Bf16.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAYER_NORM_H_
+#define PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAYER_NORM_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "worker/ops/cuda/kernels/column_sum.h"
+
+namespace penstock::cuda {
+
+// x, y (rows, width); gamma, beta (width); mean, reciprocal_std (rows).
+template <typename T>
+cudaError_t LayerNormForward(const T* x, const T* gamma, const T* beta, int64_t rows, int64_t width, float epsilon,
+                             T* y, float* mean, float* reciprocal_std, cudaStream_t stream);
+
+// The same of sum = a + b (rows, width), which is written too.
+template <typename T>
+cudaError_t LayerNormForwardOfSum(const T* a, const T* b, T* sum, const T* gamma, const T* beta, int64_t rows,
+                                  int64_t width, float epsilon, T* y, float* mean, float* reciprocal_std,
+                                  cudaStream_t stream);
+
+// For gamma's parts and for beta's.
+inline int64_t LayerNormWorkspaceBytes(int64_t rows, int64_t width) { return 2 * ColumnSumWorkspaceBytes(rows, width); }
+// Adds to dx (rows, width), dgamma and dbeta (width).
+template <typename T>
+cudaError_t LayerNormBackward(const T* x, const T* gamma, const float* mean, const float* reciprocal_std, const T* dy,
+                              int64_t rows, int64_t width, float* workspace, T* dx, float* dgamma, float* dbeta,
+                              cudaStream_t stream);
+
+}  // namespace penstock::cuda
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAYER_NORM_H_

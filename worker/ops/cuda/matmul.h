@@ -1,0 +1,51 @@
+// A matrix product as cuBLASLt has it: column-major, D (m, n) = op(A) op(B) + bias. The seam between the operations and
+// the library, so that what the operations ask for can be tested without it. Private to ops/cuda and its tests.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_MATMUL_H_
+#define PENSTOCK_WORKER_OPS_CUDA_MATMUL_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/data_type.h"
+#include "worker/ops/context.h"
+
+namespace penstock::cuda {
+
+struct MatmulSpec {
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  // A is (m, k), or (k, m) where it is transposed; B is (k, n) or (n, k). Columns lie `ld` elements apart.
+  bool transpose_a = false;
+  bool transpose_b = false;
+  int64_t lda = 0;
+  int64_t ldb = 0;
+  int64_t ldd = 0;
+  DataType input = DataType::kFloat32;   // of A and B
+  DataType output = DataType::kFloat32;  // of D and the bias
+  // A bias (m), added to every column.
+  bool has_bias = false;
+};
+
+// Thread-safety: const after creation.
+class Matmul {
+ public:
+  virtual ~Matmul() = default;
+  virtual int64_t workspace_bytes() const = 0;
+  // `accumulate` adds to D. Sums are fp32; the same call gives the same bits.
+  virtual absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
+                           bool accumulate) const = 0;
+};
+
+// Thread-safe; outlives what it makes.
+class MatmulFactory {
+ public:
+  virtual ~MatmulFactory() = default;
+  virtual absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) = 0;
+};
+
+}  // namespace penstock::cuda
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_MATMUL_H_

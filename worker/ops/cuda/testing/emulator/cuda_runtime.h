@@ -1,0 +1,80 @@
+// The device's side of the emulator: see cuda_runtime_api.h beside it.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+namespace penstock::cuda::emulator {
+
+// What threadIdx and the like say in the fiber that runs.
+extern dim3 thread_index, block_index, block_size, grid_size;
+// Dynamic shared memory of the block that runs.
+extern std::byte* dynamic_shared;
+
+// While one lives its thread may touch the device's memory; other threads' launches and copies wait.
+class DeviceAccess {
+ public:
+  DeviceAccess();
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+  DeviceAccess& operator=(const DeviceAccess&) = delete;
+};
+
+// Runs `body` in every thread of every block.
+cudaError_t Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+
+void SyncBlock();
+// Puts `value` where the warp's lanes see it and returns lane `from`'s.
+uint64_t Exchange(uint64_t value, unsigned from);
+unsigned Lane();
+// How many threads of the block say true, at a barrier.
+int CountInBlock(bool value);
+
+template <typename T>
+T Shuffle(T value, unsigned from) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = Exchange(bits, from);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+}  // namespace penstock::cuda::emulator
+
+#define threadIdx (::penstock::cuda::emulator::thread_index)
+#define blockIdx (::penstock::cuda::emulator::block_index)
+#define blockDim (::penstock::cuda::emulator::block_size)
+#define gridDim (::penstock::cuda::emulator::grid_size)
+
+inline void __syncthreads() { penstock::cuda::emulator::SyncBlock(); }
+inline int __syncthreads_or(int value) { return penstock::cuda::emulator::CountInBlock(value != 0) > 0; }
+inline void __syncwarp() { penstock::cuda::emulator::Exchange(0, 0); }
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return penstock::cuda::emulator::Shuffle(value, penstock::cuda::emulator::Lane() ^ static_cast<unsigned>(mask));
+}
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) {
+  const unsigned long long before = *at;
+  *at = std::min(before, value);
+  return before;
+}
+
+namespace penstock::cuda {
+template <typename... Parameters, typename... Arguments>
+cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+                   Arguments... arguments) {
+  static_assert(sizeof...(Parameters) == sizeof...(Arguments));
+  return emulator::Run(grid, block, shared_bytes, [=] { kernel(static_cast<Parameters>(arguments)...); });
+}
+}  // namespace penstock::cuda
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_

@@ -1,0 +1,280 @@
+#include <cuda_runtime.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#if !defined(__x86_64__)
+#error "the emulator switches between its fibers in x86-64's way"
+#endif
+
+// Keeps what a function must keep on the stack, puts the stack pointer into *from and goes on where `to` was kept.
+// (swapcontext asks the kernel for the signal mask each time, which is most of a kernel's time.)
+extern "C" void penstock_emulator_switch(void** from, void* to);
+asm(R"(
+.text
+.globl penstock_emulator_switch
+.type penstock_emulator_switch, @function
+penstock_emulator_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size penstock_emulator_switch, .-penstock_emulator_switch
+)");
+
+namespace penstock::cuda::emulator {
+
+dim3 thread_index, block_index, block_size, grid_size;
+std::byte* dynamic_shared = nullptr;
+
+namespace {
+
+constexpr unsigned kWarp = 32;
+constexpr unsigned kThreadsMax = 1024;
+constexpr size_t kStackBytes = 64 << 10;
+
+// A barrier of the threads that haven't ended.
+struct Barrier {
+  unsigned live = 0;
+  unsigned arrived = 0;
+  uint64_t generation = 0;
+
+  void ReleaseIfComplete() {
+    if (arrived == 0 || arrived < live) return;
+    arrived = 0;
+    ++generation;
+  }
+};
+
+struct Warp {
+  Barrier barrier;
+  uint64_t slots[kWarp] = {};
+};
+
+struct Fiber {
+  void* kept = nullptr;  // its stack pointer while it doesn't run
+  std::unique_ptr<std::byte[]> stack{new std::byte[kStackBytes]};
+  dim3 index;
+  bool done = false;
+};
+
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+Barrier block_barrier;
+int votes = 0;
+void* scheduler = nullptr;
+unsigned current = 0;
+const std::function<void()>* body = nullptr;
+
+void Yield() { penstock_emulator_switch(&fibers[current].kept, scheduler); }
+
+void Await(Barrier& barrier) {
+  const uint64_t generation = barrier.generation;
+  ++barrier.arrived;
+  barrier.ReleaseIfComplete();
+  while (barrier.generation == generation) Yield();
+}
+
+void Main() {
+  (*body)();
+  fibers[current].done = true;
+  Warp& warp = warps[current / kWarp];
+  --warp.barrier.live;
+  warp.barrier.ReleaseIfComplete();
+  --block_barrier.live;
+  block_barrier.ReleaseIfComplete();
+  Yield();
+}
+
+void RunBlock(unsigned threads) {
+  warps.assign((threads + kWarp - 1) / kWarp, Warp());
+  block_barrier = {.live = threads};
+  for (unsigned i = 0; i < threads; ++i) {
+    ++warps[i / kWarp].barrier.live;
+    Fiber& fiber = fibers[i];
+    fiber.done = false;
+    fiber.index = dim3(i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y);
+    // As if Main had just been called, by nobody: six kept registers, and where to return to.
+    auto* top = reinterpret_cast<uintptr_t*>(reinterpret_cast<uintptr_t>(fiber.stack.get() + kStackBytes) & ~15ul);
+    *--top = 0;
+    *--top = reinterpret_cast<uintptr_t>(&Main);
+    for (int i_kept = 0; i_kept < 6; ++i_kept) *--top = 0;
+    fiber.kept = top;
+  }
+  for (unsigned done = 0; done < threads;) {
+    for (current = 0; current < threads; ++current) {
+      if (fibers[current].done) continue;
+      thread_index = fibers[current].index;
+      penstock_emulator_switch(&scheduler, fibers[current].kept);
+      if (fibers[current].done) ++done;
+    }
+  }
+}
+
+// The device's memory: a part of the address space that is closed whenever the device doesn't run.
+class Memory {
+ public:
+  static constexpr size_t kBytes = size_t{4} << 30;
+  static constexpr size_t kUnit = 4096;
+
+  // Guards everything here and the threads of a launch. A copy may be part of an access.
+  std::recursive_mutex mutex;
+
+  void* Allocate(size_t bytes) {
+    const std::lock_guard<std::recursive_mutex> lock(mutex);
+    if (base_ == nullptr) {
+      void* const base = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (base == MAP_FAILED) return nullptr;
+      base_ = static_cast<std::byte*>(base);
+    }
+    const size_t size = (bytes + kUnit - 1) / kUnit * kUnit;
+    size_t at = 0;  // the first gap that is large enough
+    for (const auto& [begin, taken] : taken_) {
+      if (begin - at >= size) break;
+      at = begin + taken;
+    }
+    if (at + size > kBytes) return nullptr;
+    taken_[at] = size;
+    end_ = std::max(end_, at + size);
+    return base_ + at;
+  }
+
+  bool Free(void* memory) {
+    const std::lock_guard<std::recursive_mutex> lock(mutex);
+    return memory == nullptr || taken_.erase(static_cast<size_t>(static_cast<std::byte*>(memory) - base_)) > 0;
+  }
+
+  // Of the thread that holds the mutex.
+  void Open() {
+    if (depth_++ == 0) Protect(PROT_READ | PROT_WRITE);
+  }
+  void Close() {
+    if (--depth_ == 0) Protect(PROT_NONE);
+  }
+
+ private:
+  void Protect(int protection) {
+    if (end_ > 0 && mprotect(base_, end_, protection) != 0) std::abort();
+  }
+
+  std::byte* base_ = nullptr;
+  size_t end_ = 0;  // of what was ever taken
+  std::map<size_t, size_t> taken_;
+  int depth_ = 0;
+};
+
+Memory& TheMemory() {
+  static Memory* const memory = new Memory;
+  return *memory;
+}
+
+}  // namespace
+
+DeviceAccess::DeviceAccess() {
+  TheMemory().mutex.lock();
+  TheMemory().Open();
+}
+DeviceAccess::~DeviceAccess() {
+  TheMemory().Close();
+  TheMemory().mutex.unlock();
+}
+
+cudaError_t Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& run) {
+  const unsigned threads = block.x * block.y * block.z;
+  if (threads == 0 || threads > kThreadsMax || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
+      grid.z > 65535) {
+    return cudaErrorInvalidValue;
+  }
+  const DeviceAccess access;
+  if (fibers.size() < threads) fibers = std::vector<Fiber>(threads);
+  // Garbage at the start of a block, as on a device.
+  std::vector<std::byte> shared(shared_bytes, std::byte{0xff});
+  dynamic_shared = shared.data();
+  body = &run;
+  block_size = block;
+  grid_size = grid;
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        block_index = dim3(x, y, z);
+        RunBlock(threads);
+      }
+    }
+  }
+  return cudaSuccess;
+}
+
+void SyncBlock() {
+  Await(block_barrier);
+  thread_index = fibers[current].index;
+}
+
+unsigned Lane() { return current % kWarp; }
+
+uint64_t Exchange(uint64_t value, unsigned from) {
+  Warp& warp = warps[current / kWarp];
+  warp.slots[current % kWarp] = value;
+  Await(warp.barrier);
+  const uint64_t result = warp.slots[from % kWarp];
+  Await(warp.barrier);
+  return result;
+}
+
+int CountInBlock(bool value) {
+  SyncBlock();
+  if (current == 0) votes = 0;
+  SyncBlock();
+  votes += value ? 1 : 0;
+  SyncBlock();
+  return votes;
+}
+
+}  // namespace penstock::cuda::emulator
+
+using penstock::cuda::emulator::DeviceAccess;
+using penstock::cuda::emulator::TheMemory;
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  *memory = TheMemory().Allocate(bytes);
+  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaFree(void* memory) { return TheMemory().Free(memory) ? cudaSuccess : cudaErrorInvalidValue; }
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  const DeviceAccess access;
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  const DeviceAccess access;
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}

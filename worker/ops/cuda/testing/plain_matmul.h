@@ -1,0 +1,64 @@
+// MatmulSpec's meaning in plain loops, on the emulated device's memory.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_PLAIN_MATMUL_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_PLAIN_MATMUL_H_
+
+#include <cuda_runtime.h>
+
+#include <memory>
+
+#include "core/base/bfloat16.h"
+#include "worker/ops/cuda/matmul.h"
+
+namespace penstock::cuda {
+
+class PlainMatmul : public Matmul {
+ public:
+  explicit PlainMatmul(const MatmulSpec& spec) : spec_(spec) {}
+  int64_t workspace_bytes() const override { return 0; }
+
+  absl::Status Run(const OpContext&, const void* a, const void* b, const void* bias, void* d,
+                   bool accumulate) const override {
+    const emulator::DeviceAccess access;
+    for (int64_t column = 0; column < spec_.n; ++column) {
+      for (int64_t row = 0; row < spec_.m; ++row) {
+        float sum = 0;
+        for (int64_t i = 0; i < spec_.k; ++i) {
+          const float left = Get(a, spec_.input, spec_.transpose_a ? row * spec_.lda + i : i * spec_.lda + row);
+          const float right = Get(b, spec_.input, spec_.transpose_b ? i * spec_.ldb + column : column * spec_.ldb + i);
+          sum += left * right;
+        }
+        const int64_t at = column * spec_.ldd + row;
+        if (spec_.has_bias) sum += Get(bias, spec_.output, row);
+        if (accumulate) sum += Get(d, spec_.output, at);
+        Set(d, spec_.output, at, sum);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  static float Get(const void* values, DataType type, int64_t at) {
+    return type == DataType::kBfloat16 ? ToFloat(static_cast<const Bfloat16*>(values)[at])
+                                       : static_cast<const float*>(values)[at];
+  }
+  static void Set(void* values, DataType type, int64_t at, float value) {
+    if (type == DataType::kBfloat16) {
+      static_cast<Bfloat16*>(values)[at] = ToBfloat16(value);
+    } else {
+      static_cast<float*>(values)[at] = value;
+    }
+  }
+
+  const MatmulSpec spec_;
+};
+
+class PlainMatmuls : public MatmulFactory {
+ public:
+  absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) override {
+    return std::unique_ptr<Matmul>(std::make_unique<PlainMatmul>(spec));
+  }
+};
+
+}  // namespace penstock::cuda
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_PLAIN_MATMUL_H_
