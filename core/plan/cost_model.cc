@@ -37,9 +37,9 @@ constexpr double kServiceSeconds = 2e-3;
 constexpr double kExchangeCores = 0.5;
 // An update reads gradient, weight and two moments, and writes three of them.
 constexpr double kUpdateBytesPerElement = 28;
-// A sum over the tensor group in the middle of a pass, without its bytes: two rounds of messages, for each of which all
-// ranks must have the processor.
-constexpr double kTensorSumSeconds = 1e-3;
+// A sum over the tensor group in the middle of a pass, without its bytes: rounds of messages (one between two ranks,
+// two between more), for each of which all ranks must have the processor.
+constexpr double kTensorRoundSeconds = 0.5e-3;
 // Around a pass: the instruction list, the samples, the timeline.
 constexpr double kPassSeconds = 40e-6;
 // Of the embedding, for each of the elements that the table counts an addition for: read two, write one.
@@ -199,8 +199,10 @@ class StepCoster {
     if (mesh_.tensor() == 1) return slowest;
     const Link& link = TensorLink(stage);
     const double bytes = kFloat * work_.tokens * work_.hidden * 2 * (mesh_.tensor() - 1) / mesh_.tensor();
-    const double seconds = TensorSums(table_, blocks) * cluster_.correction.exchange *
-                           (bytes / link.group_bytes_per_second + kTensorSumSeconds + 2 * link.latency_seconds);
+    const int rounds = mesh_.tensor() == 2 ? 1 : 2;
+    const double seconds =
+        TensorSums(table_, blocks) * cluster_.correction.exchange *
+        (bytes / link.group_bytes_per_second + rounds * (kTensorRoundSeconds + link.latency_seconds));
     slowest.forward += seconds;
     slowest.backward += seconds;
     costs->tensor_seconds = std::max(costs->tensor_seconds, 2 * seconds * MicroBatches(spec_));

@@ -85,7 +85,8 @@ class Communicator {
   // same group, in the same order of calls. A group of one returns at once.
 
   // Sums over the group. parts[i] lists what member i owns; afterwards this member's own parts of `data` hold the sum
-  // of all members' values, added in group order: ((x0 + x1) + x2) + ... The other parts are left as they were.
+  // of all members' values, added in group order: ((x0 + x1) + x2) + ... The other parts are left as they were. The
+  // lists don't overlap, or are the same for all members.
   virtual absl::Status ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
                                      absl::Span<const std::vector<Part>> parts);
   // Afterwards all members hold every member's parts. (Uneven and several parts: an all-gather-v.)
@@ -94,7 +95,8 @@ class Communicator {
   // The same of bytes: parts are counted in them.
   virtual absl::Status AllGatherBytes(absl::Span<const int> group, absl::Span<std::byte> data,
                                       absl::Span<const std::vector<Part>> parts);
-  // ReduceScatter over equal parts, then AllGather: sums in group order too.
+  // Sums in group order too: ReduceScatter over equal parts, then AllGather; between two members ReduceScatter alone,
+  // of everything to both.
   virtual absl::Status AllReduce(absl::Span<const int> group, absl::Span<float> data);
   // From group[root_index] to all.
   virtual absl::Status Broadcast(absl::Span<const int> group, int root_index, absl::Span<std::byte> data);

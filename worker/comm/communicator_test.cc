@@ -163,6 +163,31 @@ TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderToTheBit) {
   }
 }
 
+TEST_P(CommunicatorTest, AnAllReduceAddsInRankOrderToTheBit) {
+  for (const int size : {1, 2, 3, 5}) {
+    // More than one chunk for each member, and less than an element for some.
+    for (const int64_t elements : {int64_t{1'400'003}, int64_t{3}}) {
+      std::vector<std::vector<float>> data(size);
+      std::vector<float> expected;
+      for (int i = 0; i < size; ++i) {
+        data[i] = Noise(elements, 100 + i);
+        if (i == 0) expected = data[0];
+        for (int64_t k = 0; i > 0 && k < elements; ++k) expected[k] += data[i][k];
+      }
+      auto comms = Connect(size);
+      RunRanks(size, [&](int rank) {
+        for (int times = 0; times < 2; ++times) {
+          std::vector<float> sum = data[rank];
+          const absl::Status status = comms[rank]->AllReduce(Everybody(size), absl::MakeSpan(sum));
+          EXPECT_TRUE(status.ok()) << status;
+          EXPECT_EQ(std::memcmp(sum.data(), expected.data(), elements * sizeof(float)), 0)
+              << "size " << size << ", member " << rank << ", " << elements << " elements";
+        }
+      });
+    }
+  }
+}
+
 TEST_P(CommunicatorTest, CollectivesOfAGroupLeaveTheOthersAlone) {
   constexpr int kSize = 4;
   const std::vector<int> group = {1, 3};
