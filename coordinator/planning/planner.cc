@@ -128,7 +128,7 @@ std::optional<Prediction> Planner::PredictJob(const v1::JobSpec& spec, const std
   if (static_cast<size_t>(WorldSize(spec)) != workers.size()) return std::nullopt;
   // Nobody has measured them: what could be said would be about another machine.
   for (const v1::MemberInfo& worker : workers) {
-    if (worker.rates().layers_size() == 0) return std::nullopt;
+    if (worker.rates().fp32().layers_size() == 0) return std::nullopt;
   }
   ClusterProfile cluster = MakeCluster(workers, shards);
   // A job that runs has its memory.

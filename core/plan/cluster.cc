@@ -11,18 +11,23 @@ const v1::WorkerRates& DefaultRates() {
   static const auto& rates = *[] {
     auto* const made = new v1::WorkerRates();
     for (const auto& [hidden, flops] : {std::pair<uint32_t, double>{64, 1.5e10}, {256, 4e10}, {768, 7e10}}) {
-      v1::WorkerRates::LayerRate& layer = *made->add_layers();
+      v1::ComputeRates::LayerRate& layer = *made->mutable_fp32()->add_layers();
       layer.set_hidden(hidden);
       layer.set_forward_flops_per_second(flops);
       layer.set_backward_flops_per_second(flops);
       layer.set_attention_forward_flops_per_second(flops / 3);
       layer.set_attention_backward_flops_per_second(flops / 3);
     }
-    made->set_head_flops_per_second(6e10);
+    made->mutable_fp32()->set_head_flops_per_second(6e10);
     made->set_memory_bytes_per_second(1e10);
     return made;
   }();
   return rates;
+}
+
+const v1::ComputeRates& RatesIn(DataType type, const v1::WorkerRates& rates) {
+  if (rates.fp32().layers_size() == 0) return DefaultRates().fp32();
+  return type == DataType::kBfloat16 && rates.bf16().layers_size() > 0 ? rates.bf16() : rates.fp32();
 }
 
 std::vector<int> PlaceRanks(const std::vector<int>& worker_hosts, const Mesh& mesh) {

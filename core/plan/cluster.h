@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/data_type.h"
 #include "core/mesh/mesh.h"
 #include "protos/penstock/v1/coordinator.pb.h"
 
@@ -25,7 +26,7 @@ struct ClusterWorker {
   // Index into ClusterProfile::hosts.
   int host = 0;
   int threads = 1;
-  // Without layers: DefaultRates().
+  // Without fp32's: DefaultRates().
   v1::WorkerRates rates;
 };
 
@@ -49,6 +50,9 @@ struct ClusterProfile {
 // A worker whose rates nobody has measured: one core of a server of the year 2020. Only ratios between meshes can be
 // believed then.
 const v1::WorkerRates& DefaultRates();
+
+// What a worker with these rates computes at in this precision; the default's where they are empty.
+const v1::ComputeRates& RatesIn(DataType type, const v1::WorkerRates& rates);
 
 // Puts the workers of `worker_hosts` (the host of each, in the order in which they are offered) on the ranks of a mesh
 // of which they are enough: for each rank the index of its worker. Takes the earliest offered hosts first, whole tensor

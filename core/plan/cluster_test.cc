@@ -32,8 +32,8 @@ TEST(PlaceRanksTest, WhereNoHostHasRoomGroupsSpanHosts) {
 }
 
 TEST(DefaultRatesTest, AreThere) {
-  EXPECT_GE(DefaultRates().layers_size(), 2);
-  EXPECT_GT(DefaultRates().head_flops_per_second(), 0);
+  EXPECT_GE(DefaultRates().fp32().layers_size(), 2);
+  EXPECT_GT(DefaultRates().fp32().head_flops_per_second(), 0);
   EXPECT_GT(DefaultRates().memory_bytes_per_second(), 0);
 }
 

@@ -11,7 +11,7 @@
 namespace penstock {
 namespace {
 
-using LayerRate = v1::WorkerRates::LayerRate;
+using LayerRate = v1::ComputeRates::LayerRate;
 
 // What isn't measured at registration. The first steps of jobs correct it (CostCorrection).
 struct Link {
@@ -67,10 +67,16 @@ struct PassWork {
   double samples = 0;
   double hidden = 0;
   int tensor = 1;
+  DataType type = DataType::kFloat32;
 };
 
+double MemoryRate(const v1::WorkerRates& rates) {
+  return rates.memory_bytes_per_second() > 0 ? rates.memory_bytes_per_second()
+                                             : DefaultRates().memory_bytes_per_second();
+}
+
 Passes LayerSeconds(const ParameterTable& table, const Block& block, const PassWork& work,
-                    const v1::WorkerRates& rates) {
+                    const v1::ComputeRates& rates) {
   const double linear = 2 * ProductElements(table, block) * work.tokens / work.tensor;
   const double whole = block.forward_flops_per_sample * work.samples / work.tensor;
   const double attention = std::max(0.0, whole - linear);
@@ -86,7 +92,7 @@ Passes LayerSeconds(const ParameterTable& table, const Block& block, const PassW
 }
 
 // The head's gradients are computed with its forward pass (worker/model/stage_model.h).
-Passes HeadSeconds(const Block& block, const PassWork& work, const v1::WorkerRates& rates) {
+Passes HeadSeconds(const Block& block, const PassWork& work, const v1::ComputeRates& rates) {
   const double flops = (block.forward_flops_per_sample + block.backward_flops_per_sample) * work.samples / work.tensor;
   // Measured at one width; its products slow down with narrow models as those of layers do.
   const auto layer = [&](double width) { return RateAt(rates, width, &LayerRate::forward_flops_per_second); };
@@ -95,21 +101,22 @@ Passes HeadSeconds(const Block& block, const PassWork& work, const v1::WorkerRat
   return {flops / rate, 0};
 }
 
-Passes EmbeddingSeconds(const Block& block, const PassWork& work, const v1::WorkerRates& rates) {
-  const double per_flop = kEmbeddingBytesPerFlop / rates.memory_bytes_per_second();
+Passes EmbeddingSeconds(const Block& block, const PassWork& work, double memory_bytes_per_second) {
+  const double per_flop = kEmbeddingBytesPerFlop / memory_bytes_per_second;
   return {block.forward_flops_per_sample * work.samples * per_flop,
           block.backward_flops_per_sample * work.samples * per_flop};
 }
 
 Passes StageSeconds(const ParameterTable& table, const BlockRange& blocks, const PassWork& work,
-                    const v1::WorkerRates& rates) {
+                    const v1::WorkerRates& worker) {
+  const v1::ComputeRates& rates = RatesIn(work.type, worker);
   Passes sum = {kPassSeconds, kPassSeconds};
   for (int i = blocks.begin; i < blocks.end; ++i) {
     const Block& block = table.blocks()[static_cast<size_t>(i)];
     Passes passes;
     switch (block.kind) {
       case BlockKind::kEmbedding:
-        passes = EmbeddingSeconds(block, work, rates);
+        passes = EmbeddingSeconds(block, work, MemoryRate(worker));
         break;
       case BlockKind::kLayer:
         passes = LayerSeconds(table, block, work, rates);
@@ -141,6 +148,7 @@ class StepCoster {
     work_.samples = spec.training().micro_batch_size();
     work_.tokens = work_.samples * spec.model().seq_length();
     work_.tensor = mesh.tensor();
+    work_.type = ComputeType(spec);
     work_.hidden = static_cast<double>(table.blocks()[0].boundary_elements_per_sample) / spec.model().seq_length();
   }
 
@@ -188,9 +196,7 @@ class StepCoster {
   Passes SlowestPasses(int stage, const BlockRange& blocks, StepCosts* costs) const {
     Passes slowest;
     VisitRanks(stage, [&](const MeshCoordinates& at) {
-      const ClusterWorker& worker = WorkerOf(at);
-      const v1::WorkerRates& rates = worker.rates.layers_size() > 0 ? worker.rates : DefaultRates();
-      const Passes passes = StageSeconds(table_, blocks, work_, rates);
+      const Passes passes = StageSeconds(table_, blocks, work_, WorkerOf(at).rates);
       slowest.forward = std::max(slowest.forward, passes.forward);
       slowest.backward = std::max(slowest.backward, passes.backward);
     });
@@ -216,15 +222,15 @@ class StepCoster {
     return others == 0 ? 0 : bytes / link.group_bytes_per_second + others * link.latency_seconds;
   }
 
-  // Bytes / second of the owners' streams, and of all shards together.
-  double ServiceSeconds(int stage, double owned_bytes) const {
+  // For what a rank owns, through its own stream and through all shards together.
+  double ServiceSeconds(int stage, double owned, double element_bytes) const {
     bool far = cluster_.shard_hosts.empty();
     VisitRanks(stage, [&](const MeshCoordinates& at) {
       for (const int host : cluster_.shard_hosts) far = far || host != WorkerOf(at).host;
     });
     const double rate = far ? kServiceBytesPerSecondBetweenHosts : kServiceBytesPerSecond;
-    const double all_bytes = kFloat * static_cast<double>(table_.size());
-    return std::max(owned_bytes / rate, all_bytes / (rate * Shards()));
+    const double all = static_cast<double>(table_.size());
+    return element_bytes * std::max(owned / rate, all / (rate * Shards()));
   }
   double Shards() const {
     const size_t all = std::max<size_t>(1, cluster_.shard_hosts.size());
@@ -238,9 +244,7 @@ class StepCoster {
     // In ZeRO 0 data rank 0 takes in everybody's whole gradient, else each rank everybody's part.
     const double others = mesh_.data() - 1;
     const double data_bytes = kFloat * owned * others;
-    const v1::WorkerRates& rates = WorkerOf({stage, 0, 0}).rates;
-    const double memory = rates.memory_bytes_per_second() > 0 ? rates.memory_bytes_per_second()
-                                                              : DefaultRates().memory_bytes_per_second();
+    const double memory = MemoryRate(WorkerOf({stage, 0, 0}).rates);
     // ZeRO 2 sums each micro-batch's gradients, the others a step's.
     const double sums = spec_.parallel().zero().stage() >= 2 ? MicroBatches(spec_) : 1;
     const double group = sums * GroupSeconds(stage, data_bytes);
@@ -249,15 +253,19 @@ class StepCoster {
     const double clear = kFloat * elements / memory;
     const double updated = local ? owned : static_cast<double>(table_.size()) / Shards();
     const double update = kUpdateBytesPerElement * updated / memory;
-    const double stream = local ? 0 : ServiceSeconds(stage, kFloat * owned);
+    // Weights travel in what is computed in, gradients in fp32.
+    const double weight_bytes = static_cast<double>(BytesOf(work_.type));
+    const double push = local ? 0 : ServiceSeconds(stage, owned, kFloat);
+    const double pull = local ? 0 : ServiceSeconds(stage, owned, weight_bytes);
     const double correction = cluster_.correction.exchange;
-    stage_costs->reduce_seconds = correction * (group + stream + kServiceSeconds / 3);
+    stage_costs->reduce_seconds = correction * (group + push + kServiceSeconds / 3);
     // The weights come back as far as the owner, then through the group.
-    const double gather = GroupSeconds(stage, split ? data_bytes : kFloat * elements * (others > 0 ? 1 : 0));
-    stage_costs->optimizer_seconds = correction * (clear + update + stream + gather + 2 * kServiceSeconds / 3);
+    const double gather =
+        GroupSeconds(stage, weight_bytes * (split ? owned * others : elements * (others > 0 ? 1 : 0)));
+    stage_costs->optimizer_seconds = correction * (clear + update + pull + gather + 2 * kServiceSeconds / 3);
     costs->data_seconds = std::max(costs->data_seconds, correction * (group + gather));
-    costs->service_seconds = std::max(costs->service_seconds, correction * (2 * stream + update + kServiceSeconds));
-    costs->data_bytes = std::max(costs->data_bytes, 2 * data_bytes);
+    costs->service_seconds = std::max(costs->service_seconds, correction * (push + pull + update + kServiceSeconds));
+    costs->data_bytes = std::max(costs->data_bytes, (kFloat + weight_bytes) * owned * others);
   }
 
   std::vector<HostLoad> Loads(int stage, const BlockRange& blocks) const {
@@ -287,7 +295,7 @@ class StepCoster {
     stage_costs.loads = Loads(stage, blocks);
     if (stage + 1 < mesh_.pipeline()) {
       const Link& link = NextStageLink(stage);
-      stage_costs.boundary_bytes = kFloat * work_.tokens * work_.hidden;
+      stage_costs.boundary_bytes = static_cast<double>(BytesOf(work_.type)) * work_.tokens * work_.hidden;
       stage_costs.link_latency_seconds = link.latency_seconds * cluster_.correction.exchange;
       stage_costs.link_bytes_per_second = link.message_bytes_per_second / cluster_.correction.exchange;
     }
@@ -317,7 +325,7 @@ double ElementsOfRank(const ParameterTable& table, const BlockRange& blocks, int
   return elements;
 }
 
-double RateAt(const v1::WorkerRates& rates, double hidden, double (LayerRate::*rate)() const) {
+double RateAt(const v1::ComputeRates& rates, double hidden, double (LayerRate::*rate)() const) {
   PENSTOCK_CHECK(rates.layers_size() > 0);
   const auto value = [&](int i) { return std::max(1.0, (rates.layers(i).*rate)()); };
   if (hidden <= rates.layers(0).hidden()) return value(0);

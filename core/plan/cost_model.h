@@ -35,7 +35,7 @@ StepCosts CostsOfStep(const v1::JobSpec& spec, const ParameterTable& table, cons
 double ElementsOfRank(const ParameterTable& table, const BlockRange& blocks, int tensor);
 
 // One value of the rates at width `hidden`, interpolated between those that were measured.
-double RateAt(const v1::WorkerRates& rates, double hidden, double (v1::WorkerRates::LayerRate::*rate)() const);
+double RateAt(const v1::ComputeRates& rates, double hidden, double (v1::ComputeRates::LayerRate::*rate)() const);
 
 }  // namespace penstock
 

@@ -17,13 +17,13 @@ using ::testing::Not;
 // Rates that don't depend on the width: a thousandth of a second for every 1e7 FLOPs.
 v1::WorkerRates FlatRates(double flops) {
   v1::WorkerRates rates;
-  v1::WorkerRates::LayerRate& layer = *rates.add_layers();
+  v1::ComputeRates::LayerRate& layer = *rates.mutable_fp32()->add_layers();
   layer.set_hidden(256);
   layer.set_forward_flops_per_second(flops);
   layer.set_backward_flops_per_second(flops);
   layer.set_attention_forward_flops_per_second(flops);
   layer.set_attention_backward_flops_per_second(flops);
-  rates.set_head_flops_per_second(flops);
+  rates.mutable_fp32()->set_head_flops_per_second(flops);
   rates.set_memory_bytes_per_second(1e10);
   return rates;
 }
@@ -253,14 +253,35 @@ TEST(PredictionTest, CorrectionsScaleWhatTheyAreOf) {
   EXPECT_NEAR(corrected->leader_exchange_seconds, 3 * plain->leader_exchange_seconds, 1e-9);
 }
 
+TEST(CostModelTest, Bf16ComputesAtItsOwnRateAndSendsHalf) {
+  v1::JobSpec spec = Auto(4, 256, 64, 8, 1);
+  *spec.mutable_parallel() = v1::ParallelSpec();
+  spec.mutable_parallel()->set_pipeline(1);
+  spec.mutable_parallel()->set_data(2);
+  spec.mutable_parallel()->set_tensor(1);
+  spec.mutable_parallel()->mutable_zero()->set_stage(1);
+  ClusterProfile cluster = MakeMachines({{2, 2}});
+  const auto fp32 = Predict(spec, cluster, {0, 1});
+  ASSERT_TRUE(fp32.ok()) << fp32.status();
+  spec.mutable_training()->set_precision(v1::TrainingSpec::PRECISION_BF16);
+  // Nobody has measured it.
+  const auto unmeasured = Predict(spec, cluster, {0, 1});
+  EXPECT_DOUBLE_EQ(unmeasured->leader_compute_seconds, fp32->leader_compute_seconds);
+  EXPECT_DOUBLE_EQ(unmeasured->costs.data_bytes, 0.75 * fp32->costs.data_bytes);
+  EXPECT_LT(unmeasured->costs.service_seconds, fp32->costs.service_seconds);
+  for (ClusterWorker& worker : cluster.workers) *worker.rates.mutable_bf16() = FlatRates(2e10).fp32();
+  const auto bf16 = Predict(spec, cluster, {0, 1});
+  EXPECT_LT(bf16->leader_compute_seconds, 0.6 * fp32->leader_compute_seconds);
+}
+
 TEST(CostModelTest, RatesAreInterpolatedBetweenWidths) {
-  v1::WorkerRates rates;
+  v1::ComputeRates rates;
   for (const auto& [hidden, flops] : {std::pair<uint32_t, double>{64, 1e10}, {256, 4e10}}) {
     rates.add_layers()->set_hidden(hidden);
     rates.mutable_layers(rates.layers_size() - 1)->set_forward_flops_per_second(flops);
   }
   const auto at = [&](double hidden) {
-    return RateAt(rates, hidden, &v1::WorkerRates::LayerRate::forward_flops_per_second);
+    return RateAt(rates, hidden, &v1::ComputeRates::LayerRate::forward_flops_per_second);
   };
   EXPECT_DOUBLE_EQ(at(1), 1e10);
   EXPECT_DOUBLE_EQ(at(64), 1e10);

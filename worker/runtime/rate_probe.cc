@@ -73,25 +73,32 @@ v1::ModelSpec Model(uint32_t hidden, uint32_t seq_length, uint32_t vocab_size) {
   return model;
 }
 
+struct Probe {
+  DataType type = DataType::kFloat32;
+  int threads = 1;
+  Backend* backend = nullptr;
+};
+
 struct PassSeconds {
   double forward = std::numeric_limits<double>::infinity();
   double backward = std::numeric_limits<double>::infinity();
 };
 
 // Best times of one block's passes over `rows` tokens.
-absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint32_t rows, int runs, int threads,
-                                      Backend* backend) {
+absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint32_t rows, int runs,
+                                      const Probe& probe) {
   PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(spec));
   const bool last = block + 1 == static_cast<int>(table.blocks().size());
   MemoryPlan plan;
   StageOptions options;
   options.blocks = {block, block + 1};
   options.micro_batch_size = rows / spec.seq_length();
+  options.type = probe.type;
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<StageModel> model,
-                            CreateStageModel(spec, table, options, backend, &plan));
+                            CreateStageModel(spec, table, options, probe.backend, &plan));
   const RegionId input = plan.Add(MemoryClass::kCommunication, "input", model->boundary_bytes());
   const RegionId output = plan.Add(MemoryClass::kCommunication, "output", model->boundary_bytes());
-  PENSTOCK_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate(plan, backend));
+  PENSTOCK_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate(plan, probe.backend));
   model->Bind(arena);
   const std::vector<int32_t> targets(last ? rows : 0, 1);
   ForwardArgs args;
@@ -101,10 +108,11 @@ absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint
   PassSeconds best;
   absl::Status status;
   for (int run = 0; run < runs && status.ok(); ++run) {
-    best.forward = std::min(best.forward, SecondsOf(threads, [&] { status.Update(model->Forward(0, args).status()); }));
+    best.forward =
+        std::min(best.forward, SecondsOf(probe.threads, [&] { status.Update(model->Forward(0, args).status()); }));
     best.backward =
         std::min(best.backward,
-                 SecondsOf(threads, [&] { status.Update(model->Backward(0, args.output, arena.Bytes(input))); }));
+                 SecondsOf(probe.threads, [&] { status.Update(model->Backward(0, args.output, arena.Bytes(input))); }));
   }
   PENSTOCK_RETURN_IF_ERROR(status);
   return best;
@@ -136,18 +144,16 @@ void Separate(double short_seconds, double long_seconds, const LayerFlops& short
   *linear_rate = longer.linear / linear_seconds;
 }
 
-absl::Status MeasureLayer(const Width& width, int threads, Backend* backend, v1::WorkerRates* rates) {
+absl::Status MeasureLayer(const Width& width, const Probe& probe, v1::ComputeRates* rates) {
   const v1::ModelSpec short_model = Model(width.hidden, kShortSeq, 64);
   const v1::ModelSpec long_model = Model(width.hidden, kLongSeq, 64);
-  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds shorter,
-                            TimeBlock(short_model, 2, width.rows, width.runs, threads, backend));
-  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds longer,
-                            TimeBlock(long_model, 2, width.rows, width.runs, threads, backend));
+  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds shorter, TimeBlock(short_model, 2, width.rows, width.runs, probe));
+  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds longer, TimeBlock(long_model, 2, width.rows, width.runs, probe));
   PENSTOCK_ASSIGN_OR_RETURN(const LayerFlops short_flops, FlopsOf(short_model, width.rows));
   PENSTOCK_ASSIGN_OR_RETURN(const LayerFlops long_flops, FlopsOf(long_model, width.rows));
   // A backward pass has twice a forward pass's products of both kinds.
   const auto twice = [](const LayerFlops& flops) { return LayerFlops{2 * flops.linear, 2 * flops.attention}; };
-  v1::WorkerRates::LayerRate& rate = *rates->add_layers();
+  v1::ComputeRates::LayerRate& rate = *rates->add_layers();
   rate.set_hidden(width.hidden);
   double linear = 0;
   double attention = 0;
@@ -160,12 +166,11 @@ absl::Status MeasureLayer(const Width& width, int threads, Backend* backend, v1:
   return absl::OkStatus();
 }
 
-absl::Status MeasureHead(int threads, Backend* backend, v1::WorkerRates* rates) {
+absl::Status MeasureHead(const Probe& probe, v1::ComputeRates* rates) {
   const v1::ModelSpec model = Model(kHead.hidden, kLongSeq, kHeadVocab);
   PENSTOCK_ASSIGN_OR_RETURN(const ParameterTable table, ParameterTable::Create(model));
   const int head = static_cast<int>(table.blocks().size()) - 1;
-  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds seconds,
-                            TimeBlock(model, head, kHead.rows, kHead.runs, threads, backend));
+  PENSTOCK_ASSIGN_OR_RETURN(const PassSeconds seconds, TimeBlock(model, head, kHead.rows, kHead.runs, probe));
   const Block& block = table.blocks()[static_cast<size_t>(head)];
   const double flops =
       (block.forward_flops_per_sample + block.backward_flops_per_sample) * kHead.rows / model.seq_length();
@@ -185,10 +190,15 @@ void MeasureMemory(v1::WorkerRates* rates) {
   rates->set_memory_bytes_per_second(2.0 * static_cast<double>(kCopyBytes) / best);
 }
 
+absl::Status MeasureCompute(const Probe& probe, v1::ComputeRates* rates) {
+  for (const Width& width : kWidths) PENSTOCK_RETURN_IF_ERROR(MeasureLayer(width, probe, rates));
+  return MeasureHead(probe, rates);
+}
+
 absl::Status Measure(int threads, v1::WorkerRates* rates) {
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, CreateCpuBackend({.threads = threads}));
-  for (const Width& width : kWidths) PENSTOCK_RETURN_IF_ERROR(MeasureLayer(width, threads, backend.get(), rates));
-  PENSTOCK_RETURN_IF_ERROR(MeasureHead(threads, backend.get(), rates));
+  PENSTOCK_RETURN_IF_ERROR(MeasureCompute({DataType::kFloat32, threads, backend.get()}, rates->mutable_fp32()));
+  PENSTOCK_RETURN_IF_ERROR(MeasureCompute({DataType::kBfloat16, threads, backend.get()}, rates->mutable_bf16()));
   MeasureMemory(rates);
   return absl::OkStatus();
 }
