@@ -111,7 +111,7 @@ class Communicator {
     uint64_t bytes_received = 0;
     uint64_t collectives = 0;
   };
-  Counters counters() const;
+  virtual Counters counters() const;
 
  protected:
   void CountSent(size_t bytes) { bytes_sent_.fetch_add(bytes, std::memory_order_relaxed); }

@@ -98,6 +98,7 @@ class Gpt2Stage : public StageModel {
   RegionId wide_region_;
   RegionId gradient_region_;
   RegionId reductions_region_;
+  RegionId targets_region_;
   RegionId sum_region_;
   RegionId workspace_region_;
 
@@ -115,6 +116,7 @@ class Gpt2Stage : public StageModel {
   void* wide_ = nullptr;      // a layer's inner gradients, or a part of the logits
   void* gradient_ = nullptr;  // (B, T, C): first stage, whose caller has no place for it
   RowReduction* reductions_ = nullptr;
+  int32_t* targets_ = nullptr;  // (B, T), where the device can't read the caller's
   OpContext context_;
   GroupSum sum_;
   BucketSink sink_;
@@ -164,6 +166,8 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
   gradient_region_ = plan->Add(MemoryClass::kWorkspace, "gradient of the input", first() ? shape_.boundary_bytes() : 0);
   reductions_region_ = plan->Add(MemoryClass::kWorkspace, "reductions of rows of logits",
                                  head_ != nullptr ? head_->reductions_bytes() : 0);
+  targets_region_ = plan->Add(MemoryClass::kWorkspace, "targets",
+                              last() && !backend_->host_memory() ? shape_.rows() * int64_t{sizeof(int32_t)} : 0);
   const bool widens = shape_.tensor.degree > 1 && shape_.type != DataType::kFloat32;
   sum_region_ =
       plan->AddFloats(MemoryClass::kWorkspace, "sums over the tensor group", widens ? shape_.boundary_elements() : 0);
@@ -220,6 +224,9 @@ void Gpt2Stage::Bind(const Arena& arena, TensorGroup* tensor) {
   narrow_ = arena.Bytes(narrow_region_).data();
   wide_ = arena.Bytes(wide_region_).data();
   gradient_ = arena.Bytes(gradient_region_).data();
+  if (last() && !backend_->host_memory()) {
+    targets_ = reinterpret_cast<int32_t*>(arena.Bytes(targets_region_).data());
+  }
   reductions_ = reinterpret_cast<RowReduction*>(arena.Bytes(reductions_region_).data());
   const std::span<std::byte> workspace = arena.Bytes(workspace_region_);
   context_ = {.workspace = workspace.data(), .workspace_bytes = static_cast<int64_t>(workspace.size())};
@@ -282,7 +289,8 @@ absl::Status Gpt2Stage::CheckForward(int slot, const ForwardArgs& args) const {
 
 absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
   if (first()) {
-    std::copy(args.tokens.begin(), args.tokens.end(), slot->tokens);
+    PENSTOCK_RETURN_IF_ERROR(
+        backend_->Copy(context_, args.tokens.data(), slot->tokens, static_cast<int64_t>(args.tokens.size_bytes())));
     const void* positions = shape_.adds_replicated() ? wpe_ : nullptr;
     PENSTOCK_RETURN_IF_ERROR(embedding_->Forward(context_, slot->tokens, wte_, positions, slot->input));
     return sum_(context_, slot->input, shape_.boundary_elements());
@@ -325,8 +333,14 @@ absl::Status Gpt2Stage::InBucket(const GradientBucket& (Gpt2Stage::*bucket_of)(i
 absl::StatusOr<LossSum> Gpt2Stage::HeadForward(const Slot& slot, const ForwardArgs& args) {
   const GradientMode mode =
       args.training && std::exchange(head_cleared_, false) ? GradientMode::kWrite : GradientMode::kAdd;
+  const int32_t* targets = args.targets.data();
+  if (targets_ != nullptr) {
+    PENSTOCK_RETURN_IF_ERROR(
+        backend_->Copy(context_, targets, targets_, static_cast<int64_t>(args.targets.size_bytes())));
+    targets = targets_;
+  }
   const auto forward = [&](const Gpt2Head::Gradients* gradients) {
-    return head_->Forward(head_weights_, slot.head, HeadScratch(), args.targets.data(), gradients, mode);
+    return head_->Forward(head_weights_, slot.head, HeadScratch(), targets, gradients, mode);
   };
   if (!args.training) return forward(nullptr);
   LossSum loss;

@@ -38,8 +38,15 @@ std::string MemoryPlan::Describe() const {
 }
 
 absl::StatusOr<Arena> Arena::Allocate(const MemoryPlan& plan, Backend* backend) {
+  return Make(plan, backend->Allocate(plan.total_bytes()));
+}
+
+absl::StatusOr<Arena> Arena::AllocateHost(const MemoryPlan& plan, Backend* backend) {
+  return Make(plan, backend->AllocateHost(plan.total_bytes()));
+}
+
+absl::StatusOr<Arena> Arena::Make(const MemoryPlan& plan, absl::StatusOr<std::unique_ptr<DeviceMemory>> memory) {
   Arena arena;
-  auto memory = backend->Allocate(plan.total_bytes());
   if (!memory.ok()) {
     return absl::Status(memory.status().code(), absl::StrCat(memory.status().message(), "; the plan wants ",
                                                              absl::string_view(plan.Describe())));

@@ -62,12 +62,15 @@ class Arena {
   // One zeroed allocation for all regions of `plan`, which may be forgotten afterwards. RESOURCE_EXHAUSTED with the
   // plan's description when the device hasn't that much.
   static absl::StatusOr<Arena> Allocate(const MemoryPlan& plan, Backend* backend);
+  // The same in host memory that the device copies from and to.
+  static absl::StatusOr<Arena> AllocateHost(const MemoryPlan& plan, Backend* backend);
 
   std::span<std::byte> Bytes(RegionId region) const;
   std::span<float> Floats(RegionId region) const;
 
  private:
   Arena() = default;
+  static absl::StatusOr<Arena> Make(const MemoryPlan& plan, absl::StatusOr<std::unique_ptr<DeviceMemory>> memory);
 
   std::unique_ptr<DeviceMemory> memory_;
   std::vector<std::span<std::byte>> regions_;

@@ -1,24 +1,11 @@
 #include "worker/runtime/gradient_buckets.h"
 
-#include <algorithm>
-
 #include "core/base/status_macros.h"
 
 namespace penstock {
-namespace {
-
-void AddTo(std::span<float> sum, const float* part) {
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
-}
-
-// A stretch of a memory that the bucket holds, and where it begins in the bucket.
-struct Held {
-  ElementRange memory;
-  int64_t begin = 0;
-};
 
 // What of `owned` the bucket holds.
-std::vector<Part> PartsOf(const std::vector<Held>& held, const ElementRange& owned) {
+std::vector<Part> GradientBuckets::PartsOf(const std::vector<Held>& held, const ElementRange& owned) {
   std::vector<Part> parts;
   for (const Held& stretch : held) {
     const ElementRange both = Intersect(stretch.memory, owned);
@@ -27,18 +14,18 @@ std::vector<Part> PartsOf(const std::vector<Held>& held, const ElementRange& own
   return parts;
 }
 
-// Adds what of the bucket this rank owns to `sum`, which holds `owned`.
-void Keep(const std::vector<Held>& held, const ElementRange& owned, std::span<const float> bucket,
-          std::span<float> sum) {
+absl::Status GradientBuckets::Keep(const std::vector<Held>& held, const ElementRange& owned,
+                                   std::span<const float> bucket, std::span<float> sum) {
   for (const Held& stretch : held) {
     const ElementRange both = Intersect(stretch.memory, owned);
     if (both.empty()) continue;
-    AddTo(sum.subspan(static_cast<size_t>(both.begin - owned.begin), static_cast<size_t>(both.size())),
-          bucket.data() + stretch.begin + both.begin - stretch.memory.begin);
+    const size_t size = static_cast<size_t>(both.size());
+    PENSTOCK_RETURN_IF_ERROR(
+        backend_->Add({}, bucket.subspan(static_cast<size_t>(stretch.begin + both.begin - stretch.memory.begin), size),
+                      sum.subspan(static_cast<size_t>(both.begin - owned.begin), size)));
   }
+  return absl::OkStatus();
 }
-
-}  // namespace
 
 void GradientBuckets::PlanMemory(MemoryPlan* memory) {
   const OwnedRanges& mine = plan_.mine();
@@ -49,15 +36,20 @@ void GradientBuckets::PlanMemory(MemoryPlan* memory) {
                                    plan_.parameters.last ? mine.tied_memory.size() : 0);
 }
 
-void GradientBuckets::Bind(const Arena& arena, Communicator* comm) {
+void GradientBuckets::Bind(const Arena& arena, Communicator* comm, Backend* backend) {
   comm_ = comm;
+  backend_ = backend;
   untied_ = arena.Floats(untied_region_);
   embedding_ = arena.Floats(embedding_region_);
   head_ = arena.Floats(head_region_);
 }
 
-void GradientBuckets::Zero() {
-  for (const std::span<float> sum : {untied_, embedding_, head_}) std::fill(sum.begin(), sum.end(), 0.0f);
+absl::Status GradientBuckets::Zero() {
+  for (const std::span<float> sum : {untied_, embedding_, head_}) {
+    if (sum.empty()) continue;
+    PENSTOCK_RETURN_IF_ERROR(backend_->Zero({}, sum.data(), static_cast<int64_t>(sum.size_bytes())));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status GradientBuckets::Reduce(const GradientBucket& bucket) {
@@ -77,11 +69,9 @@ absl::Status GradientBuckets::Reduce(const GradientBucket& bucket) {
   }
   PENSTOCK_RETURN_IF_ERROR(comm_->ReduceScatter(
       plan_.data_group, absl::Span<float>(bucket.gradients.data(), bucket.gradients.size()), parts));
-  Keep(untied, plan_.mine().untied_memory, bucket.gradients, untied_);
-  if (bucket.tied.has_value()) {
-    Keep(tied, plan_.mine().tied_memory, bucket.gradients, this->tied(*bucket.tied));
-  }
-  return absl::OkStatus();
+  PENSTOCK_RETURN_IF_ERROR(Keep(untied, plan_.mine().untied_memory, bucket.gradients, untied_));
+  if (!bucket.tied.has_value()) return absl::OkStatus();
+  return Keep(tied, plan_.mine().tied_memory, bucket.gradients, this->tied(*bucket.tied));
 }
 
 }  // namespace penstock

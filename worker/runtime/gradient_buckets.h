@@ -25,10 +25,10 @@ class GradientBuckets {
   explicit GradientBuckets(const RankPlan& plan) : plan_(plan) {}
 
   void PlanMemory(MemoryPlan* memory);
-  void Bind(const Arena& arena, Communicator* comm);
+  void Bind(const Arena& arena, Communicator* comm, Backend* backend);
 
   // At the start of a step.
-  void Zero();
+  absl::Status Zero();
   // The model's sink: collective over the data group.
   absl::Status Reduce(const GradientBucket& bucket);
 
@@ -37,12 +37,23 @@ class GradientBuckets {
   std::span<float> tied(TiedUse use) const { return use == TiedUse::kEmbedding ? embedding_ : head_; }
 
  private:
+  // A stretch of a memory that a bucket holds, and where it begins in the bucket.
+  struct Held {
+    ElementRange memory;
+    int64_t begin = 0;
+  };
+  static std::vector<Part> PartsOf(const std::vector<Held>& held, const ElementRange& owned);
+  // Adds what of the bucket this rank owns to `sum`, which holds `owned`.
+  absl::Status Keep(const std::vector<Held>& held, const ElementRange& owned, std::span<const float> bucket,
+                    std::span<float> sum);
+
   const RankPlan& plan_;
   RegionId untied_region_;
   RegionId embedding_region_;
   RegionId head_region_;
 
   Communicator* comm_ = nullptr;
+  Backend* backend_ = nullptr;
   std::span<float> untied_;
   std::span<float> embedding_;
   std::span<float> head_;

@@ -1,7 +1,6 @@
 #include "worker/runtime/gradient_norm.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -46,8 +45,9 @@ void GradientNorm::PlanMemory(MemoryPlan* memory) {
   if (assembles_) piece_region_ = memory->AddFloats(MemoryClass::kCommunication, "piece of the norm", kPieceElements);
 }
 
-void GradientNorm::Bind(const Arena& arena, Communicator* comm, Backend* backend) {
+void GradientNorm::Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend) {
   comm_ = comm;
+  control_ = control;
   backend_ = backend;
   if (assembles_) piece_ = arena.Floats(piece_region_);
 }
@@ -64,8 +64,8 @@ absl::StatusOr<v1::StepDecision> GradientNorm::Decide(uint64_t step, std::span<c
     return Share(decision, step);
   }
   if (!own_sums_.empty()) {
-    PENSTOCK_RETURN_IF_ERROR(comm_->Send(plan_->mesh.leader(), kNormSumsTag,
-                                         AsBytes(absl::Span<const double>(own_sums_.data(), own_sums_.size()))));
+    PENSTOCK_RETURN_IF_ERROR(control_->Send(plan_->mesh.leader(), kNormSumsTag,
+                                            AsBytes(absl::Span<const double>(own_sums_.data(), own_sums_.size()))));
   }
   return Share(std::nullopt, step);
 }
@@ -121,9 +121,12 @@ absl::StatusOr<std::span<const float>> GradientNorm::Assemble(const NormPiece& p
   Transfers receives;
   for (const NormFragment& fragment : piece.fragments) {
     if (fragment.rank == plan_->rank()) {
+      absl::Status status;
       ForEachPart(fragment.range, gradients, [&](const ElementRange& part, const float* elements) {
-        std::memcpy(at(part).data(), elements, static_cast<size_t>(part.size()) * sizeof(float));
+        const int64_t bytes = part.size() * static_cast<int64_t>(sizeof(float));
+        status.Update(backend_->Copy({}, elements, at(part).data(), bytes));
       });
+      PENSTOCK_RETURN_IF_ERROR(status);
       continue;
     }
     // As the owner cuts it: by its ranges, in their order.
@@ -148,7 +151,7 @@ absl::StatusOr<v1::StepDecision> GradientNorm::DecideForAll(uint64_t step, const
     if (theirs.empty() || rank == plan_->rank()) continue;
     PENSTOCK_ASSIGN_OR_RETURN(
         auto receive,
-        comm_->StartRecv(rank, kNormSumsTag, AsWritableBytes(absl::Span<double>(theirs.data(), theirs.size()))));
+        control_->StartRecv(rank, kNormSumsTag, AsWritableBytes(absl::Span<double>(theirs.data(), theirs.size()))));
     receives.push_back(std::move(receive));
   }
   PENSTOCK_RETURN_IF_ERROR(WaitAll(receives));
@@ -182,7 +185,7 @@ absl::StatusOr<v1::StepDecision> GradientNorm::Share(const std::optional<v1::Ste
   for (size_t rank = 0; rank < all.size(); ++rank) all[rank] = static_cast<int>(rank);
   if (all.size() > 1) {
     PENSTOCK_RETURN_IF_ERROR(
-        comm_->Broadcast(all, plan_->mesh.leader(), AsWritableBytes(absl::Span<WireDecision>(&wire_, 1))));
+        control_->Broadcast(all, plan_->mesh.leader(), AsWritableBytes(absl::Span<WireDecision>(&wire_, 1))));
   }
   if (decision.has_value()) return *decision;
   v1::StepDecision shared;

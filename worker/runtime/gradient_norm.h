@@ -30,7 +30,8 @@ class GradientNorm {
   static absl::StatusOr<GradientNorm> Create(const RankPlan& plan);
 
   void PlanMemory(MemoryPlan* memory);
-  void Bind(const Arena& arena, Communicator* comm, Backend* backend);
+  // `comm` takes the backend's memory, `control` the host's; they may be the same one.
+  void Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend);
 
   // All ranks call it, each with the summed gradients that it owns, the leader with the step's inputs. Everyone gets
   // the decision; only the leader's has the inputs. FAILED_PRECONDITION at the leader when the norm isn't finite; the
@@ -68,6 +69,7 @@ class GradientNorm {
   RegionId piece_region_;
 
   Communicator* comm_ = nullptr;
+  Communicator* control_ = nullptr;
   Backend* backend_ = nullptr;
   std::span<float> piece_;
   // Members, because a message that an error left on its way outlives the call. The leader's: by rank.

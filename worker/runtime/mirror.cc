@@ -1,6 +1,5 @@
 #include "worker/runtime/mirror.h"
 
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,7 +25,8 @@ void Mirror::PlanMemory(MemoryPlan* memory) {
   }
 }
 
-void Mirror::Start(const Arena& arena, StateClient* client, CommitDriver* driver) {
+void Mirror::Start(const Arena& arena, Backend* backend, StateClient* client, CommitDriver* driver) {
+  backend_ = backend;
   for (const RegionId region : regions_) slots_.push_back(arena.Floats(region));
   client_ = client;
   driver_ = driver;
@@ -57,9 +57,11 @@ absl::Status Mirror::Add(Step step, std::span<const GradientRange> gradients) {
   // Steps come one after the other, so the slot's last step was the one that has left.
   float* to = slots_[static_cast<size_t>(slot)].data();
   for (const GradientRange& gradient : gradients) {
-    std::memcpy(to, gradient.data, static_cast<size_t>(gradient.range.size()) * sizeof(float));
+    const int64_t bytes = gradient.range.size() * static_cast<int64_t>(sizeof(float));
+    PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, gradient.data, to, bytes));
     to += gradient.range.size();
   }
+  PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
   {
     std::lock_guard<std::mutex> lock(mutex_);
     PENSTOCK_RETURN_IF_ERROR(status_);

@@ -4,7 +4,7 @@
 //
 //   Mirror mirror({.lag = 1, ...});
 //   mirror.PlanMemory(&memory);
-//   mirror.Start(arena, client, driver);
+//   mirror.Start(arena, &backend, client, driver);
 //   mirror.Add({.step = k, .decision = ..., .record = ...}, gradients);      // copies; may wait
 //   mirror.Drain();                                                          // all steps are committed
 //
@@ -59,9 +59,10 @@ class Mirror {
   // Ends the thread, and with it the client's and the driver's calls; what isn't sent yet isn't.
   ~Mirror();
 
+  // Of the host: the thread pushes from it.
   void PlanMemory(MemoryPlan* memory);
-  // `driver`: the leader's, else null.
-  void Start(const Arena& arena, StateClient* client, CommitDriver* driver);
+  // `backend` copies the gradients; `driver`: the leader's, else null.
+  void Start(const Arena& arena, Backend* backend, StateClient* client, CommitDriver* driver);
 
   // Copies `gradients`, which are Options::ranges, when there is room.
   absl::Status Add(Step step, std::span<const GradientRange> gradients);
@@ -89,6 +90,7 @@ class Mirror {
   const Options options_;
   std::vector<RegionId> regions_;
   std::vector<std::span<float>> slots_;
+  Backend* backend_ = nullptr;  // of the rank's thread
   StateClient* client_ = nullptr;
   CommitDriver* driver_ = nullptr;
 

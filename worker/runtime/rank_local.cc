@@ -26,15 +26,15 @@ absl::Status RankRunner::PlanLocal(Session& session) {
     if (metrics != nullptr) metrics->SetMirrorLag(steps);
   };
   session.mirror.emplace(std::move(options));
-  session.mirror->PlanMemory(&session.memory);
+  session.mirror->PlanMemory(&session.host_plan());
   return absl::OkStatus();
 }
 
 void RankRunner::BindLocal(Session& session) {
-  session.norm->Bind(*session.arena, session.comm.get(), session.backend.get());
+  session.norm->Bind(*session.arena, session.comm.get(), session.control, session.backend.get());
   session.optimizer->Bind(*session.arena, session.backend.get());
   if (session.mirror.has_value()) {
-    session.mirror->Start(*session.arena, session.client.get(),
+    session.mirror->Start(session.host(), session.backend.get(), session.client.get(),
                           session.driver.has_value() ? &*session.driver : nullptr);
   }
 }
@@ -92,7 +92,7 @@ absl::Status RankRunner::Publish(Session& session, const v1::StepDecision& decis
   const std::vector<ElementRange>& ranges = session.plan->updated();
   if (!ranges.empty()) {
     PENSTOCK_RETURN_IF_ERROR(FromService(
-        session.client->Push(decision.step(), session.optimizer->State(session.exchange->PushedWeights()))));
+        session.state()->Push(decision.step(), session.optimizer->State(session.exchange->PushedWeights()))));
   }
   if (session.plan->leader()) {
     PENSTOCK_RETURN_IF_ERROR(

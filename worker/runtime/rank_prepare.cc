@@ -7,9 +7,11 @@
 #include "core/plan/job_facts.h"
 #include "services/base/log.h"
 #include "services/data/samples.h"
+#include "worker/comm/staged/staged_communicator.h"
 #include "worker/ops/cpu/cpu_backend.h"
 #include "worker/runtime/rank_error.h"
 #include "worker/runtime/rank_session.h"
+#include "worker/runtime/staged_state_client.h"
 
 namespace penstock {
 namespace {
@@ -38,7 +40,11 @@ absl::Status RankRunner::PlanRank(Session& session) {
     PENSTOCK_ASSIGN_OR_RETURN(session.validation, plan.Validation(session.validation_micro_batches));
   }
 
-  PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
+  if (options_.backend) {
+    PENSTOCK_ASSIGN_OR_RETURN(session.backend, options_.backend());
+  } else {
+    PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
+  }
   const StageOptions stage{.blocks = plan.parameters.blocks,
                            .micro_batch_size = spec.training().micro_batch_size(),
                            .slots = plan.slots,
@@ -54,6 +60,9 @@ absl::Status RankRunner::PlanRank(Session& session) {
   session.exchange->PlanMemory(&session.memory);
   if (UpdatesLocally(spec)) PENSTOCK_RETURN_IF_ERROR(PlanLocal(session));
   PENSTOCK_ASSIGN_OR_RETURN(session.arena, Arena::Allocate(session.memory, session.backend.get()));
+  if (!session.backend->host_memory()) {
+    PENSTOCK_ASSIGN_OR_RETURN(session.host_arena, Arena::AllocateHost(session.host_memory, session.backend.get()));
+  }
   session.tensor_group.emplace(plan.tensor_group, plan.at.tensor_rank);
   session.model->Bind(*session.arena, &*session.tensor_group);
   if (options_.metrics != nullptr) options_.metrics->SetMemory(session.memory);
@@ -62,20 +71,40 @@ absl::Status RankRunner::PlanRank(Session& session) {
   return absl::OkStatus();
 }
 
+// Between hosts' memories always; between devices by connections of their own where there are some, or by copies.
+absl::Status RankRunner::ConnectPeers(Session& session) {
+  const auto connect = [this](const std::unique_ptr<Connector>& connector) {
+    AbortScope::Hook hook(abort_, [&](const absl::Status& reason) { connector->Abort(reason); });
+    return connector->Connect();
+  };
+  PENSTOCK_ASSIGN_OR_RETURN(session.comm, connect(options_.connect(*session.plan)));
+  session.control = session.comm.get();
+  if (session.backend->host_memory()) return absl::OkStatus();
+  std::unique_ptr<Connector> between_devices =
+      options_.connect_devices ? options_.connect_devices(*session.plan) : nullptr;
+  if (between_devices == nullptr) {
+    session.comm = std::make_unique<StagedCommunicator>(std::move(session.comm), session.backend.get());
+    return absl::OkStatus();
+  }
+  session.host_comm = std::move(session.comm);
+  PENSTOCK_ASSIGN_OR_RETURN(session.comm, connect(between_devices));
+  return absl::OkStatus();
+}
+
 absl::Status RankRunner::Connect(Session& session) {
   const RankPlan& plan = *session.plan;
   progress_.Set(options_.assignment.start_step(), "connecting to peers");
-  {
-    const std::unique_ptr<Connector> connector = options_.connect(plan);
-    AbortScope::Hook hook(abort_, [&](const absl::Status& reason) { connector->Abort(reason); });
-    PENSTOCK_ASSIGN_OR_RETURN(session.comm, connector->Connect());
-  }
+  PENSTOCK_RETURN_IF_ERROR(ConnectPeers(session));
   const auto hook = [&](AbortScope::Function function) {
     session.hooks.push_back(std::make_unique<AbortScope::Hook>(abort_, std::move(function)));
   };
   hook([comm = session.comm.get()](const absl::Status& reason) { comm->Abort(reason); });
+  hook([control = session.control](const absl::Status& reason) { control->Abort(reason); });
   PENSTOCK_ASSIGN_OR_RETURN(session.client, options_.state(plan));
   hook([client = session.client.get()](const absl::Status& reason) { client->Cancel(std::string(reason.message())); });
+  if (!session.backend->host_memory()) {
+    session.staged_client = StageThroughHost(session.client.get(), session.backend.get());
+  }
 
   if (plan.leader()) {
     session.driver.emplace(StepLeader::Options{.shard_count = session.client->shard_count(),
@@ -89,8 +118,9 @@ absl::Status RankRunner::Connect(Session& session) {
     hook([&driver = *session.driver](const absl::Status& reason) { driver.Abort(reason); });
   }
   session.tensor_group->Bind(session.comm.get(), &session.clock);
-  session.losses.emplace(plan, session.comm.get());
-  session.exchange->Bind(*session.arena, session.model.get(), session.comm.get(), session.client.get(), &session.clock);
+  session.losses.emplace(plan, session.control);
+  session.exchange->Bind(*session.arena, session.model.get(), session.backend.get(), session.comm.get(),
+                         session.state(), &session.clock);
   if (UpdatesLocally(plan.spec())) BindLocal(session);
   if (session.mirror.has_value()) {
     hook([&mirror = *session.mirror](const absl::Status& reason) { mirror.Abort(reason); });
@@ -116,7 +146,7 @@ absl::Status RankRunner::Prepare(Session& session) {
     const uint64_t version = options_.assignment.start_step();
     absl::Status status = session.exchange->Pull(version, kVersionTimeout);
     if (status.ok() && session.optimizer.has_value() && !session.plan->updated().empty()) {
-      status = FromService(session.client->Pull(version, session.optimizer->Moments(), kVersionTimeout));
+      status = FromService(session.state()->Pull(version, session.optimizer->Moments(), kVersionTimeout));
     }
     if (!status.ok()) {
       return Annotate(status, absl::StrCat("pulling version ", options_.assignment.start_step()));

@@ -36,6 +36,7 @@
 #include "protos/penstock/v1/coordinator.pb.h"
 #include "services/telemetry/timeline.h"
 #include "worker/comm/connector.h"
+#include "worker/ops/backend.h"
 #include "worker/runtime/abort_scope.h"
 #include "worker/runtime/rank_metrics.h"
 #include "worker/runtime/rank_plan.h"
@@ -60,9 +61,15 @@ class RankRunner {
  public:
   struct Options {
     v1::Assignment assignment;
-    // Threads that compute.
+    // Threads that compute, where `backend` doesn't say otherwise.
     int threads = 1;
+    // Makes what the rank computes with, on the rank's thread; the CPU's where it is empty.
+    std::function<absl::StatusOr<std::unique_ptr<Backend>>()> backend;
+    // Between the hosts' memories.
     std::function<std::unique_ptr<Connector>(const RankPlan&)> connect;
+    // Between those of backends whose memory isn't the host's; empty, or null from it, where messages are to be copied
+    // through the host.
+    std::function<std::unique_ptr<Connector>(const RankPlan&)> connect_devices;
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state;
     // Takes a report with job and epoch filled in. Must not block.
     std::function<void(v1::MemberReport)> report;
@@ -97,6 +104,7 @@ class RankRunner {
   // rank_prepare.cc
   absl::Status Prepare(Session& session);
   absl::Status PlanRank(Session& session);
+  absl::Status ConnectPeers(Session& session);
   absl::Status Connect(Session& session);
   // One step; its two instructions at the end of the list.
   absl::Status RunStep(Session& session, uint64_t step);

@@ -42,15 +42,25 @@ struct RankRunner::Session {
   std::unique_ptr<Backend> backend;
   MemoryPlan memory;
   std::optional<Arena> arena;
+  // What has to be the host's where the backend's memory isn't.
+  MemoryPlan host_memory;
+  std::optional<Arena> host_arena;
   std::optional<BatchReader> reader;
   std::optional<CommTensorGroup> tensor_group;
   std::unique_ptr<StageModel> model;
 
   std::unique_ptr<StateClient> client;
+  // For ranges in the backend's memory: `client` itself, or one that copies.
+  std::unique_ptr<StateClient> staged_client;
+  StateClient* state() const { return staged_client != nullptr ? staged_client.get() : client.get(); }
   // Before the connections: they own what they send and receive. The norm is there where the ranks update.
   std::optional<LossReport> losses;
   std::optional<GradientNorm> norm;
+  // `comm` takes the backend's memory, `control` the host's: one and the same where these are. `host_comm` is there
+  // where the device has connections of its own.
+  std::unique_ptr<Communicator> host_comm;
   std::unique_ptr<Communicator> comm;
+  Communicator* control = nullptr;
   Communicator::Counters comm_seen;
 
   std::optional<StageExecutor> executor;
@@ -66,6 +76,9 @@ struct RankRunner::Session {
 
   std::vector<std::unique_ptr<AbortScope::Hook>> hooks;
 
+  MemoryPlan& host_plan() { return backend->host_memory() ? memory : host_memory; }
+  const Arena& host() const { return backend->host_memory() ? *arena : *host_arena; }
+
   // Frees what a rank that is done needs no more; the connections stay. Nothing is on its way any more.
   void FreeMemory() {
     hooks.clear();
@@ -76,10 +89,12 @@ struct RankRunner::Session {
     norm.reset();
     exchange.reset();
     executor.reset();
+    staged_client.reset();
     client.reset();
     model.reset();
     reader.reset();
     arena.reset();
+    host_arena.reset();
     backend.reset();
   }
   ~Session() { hooks.clear(); }

@@ -71,6 +71,7 @@ class TestEpoch {
     // Real ones instead of the fakes.
     std::vector<std::string> shards = {"in process"};
     std::function<std::unique_ptr<Connector>(const RankPlan&)> connect = {};
+    std::function<absl::StatusOr<std::unique_ptr<Backend>>()> backend = {};
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state = {};
   };
 

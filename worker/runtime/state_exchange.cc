@@ -45,14 +45,15 @@ void StateExchange::PlanMemory(MemoryPlan* memory) {
       memory->AddFloats(MemoryClass::kCommunication, "head part of the tied gradient", plan_.mine().tied.size());
 }
 
-void StateExchange::Bind(const Arena& arena, StageModel* model, Communicator* comm, StateClient* client,
-                         RankClock* clock) {
+void StateExchange::Bind(const Arena& arena, StageModel* model, Backend* backend, Communicator* comm,
+                         StateClient* client, RankClock* clock) {
   model_ = model;
+  backend_ = backend;
   comm_ = comm;
   client_ = client;
   if (receives_head_) head_part_ = arena.Floats(head_region_);
   if (!buckets_.has_value()) return;
-  buckets_->Bind(arena, comm);
+  buckets_->Bind(arena, comm, backend);
   model->SetBucketSink([this, clock](const GradientBucket& bucket) {
     RankClock::InnerScope reducing(*clock, Activity::kCompute, Activity::kReduce);
     return buckets_->Reduce(bucket);
@@ -60,7 +61,7 @@ void StateExchange::Bind(const Arena& arena, StageModel* model, Communicator* co
 }
 
 absl::Status StateExchange::BeginStep() {
-  if (buckets_.has_value()) buckets_->Zero();
+  if (buckets_.has_value()) PENSTOCK_RETURN_IF_ERROR(buckets_->Zero());
   if (!receives_head_) return absl::OkStatus();
   const int last = plan_.OnStage(plan_.mesh.pipeline() - 1);
   for (size_t begin = 0; begin < head_part_.size(); begin += kChunkElements) {
@@ -117,8 +118,7 @@ std::span<float> StateExchange::OwnTied(TiedUse use) const {
 absl::Status StateExchange::AddHeadPart(std::span<const float> head) {
   const std::span<float> sum = OwnTied(TiedUse::kEmbedding);
   PENSTOCK_CHECK(sum.size() == head.size());
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += head[i];
-  return absl::OkStatus();
+  return backend_->Add({}, head, sum);
 }
 
 std::vector<GradientRange> StateExchange::PushedGradients() const {

@@ -32,7 +32,9 @@ class StateExchange {
 
   void PlanMemory(MemoryPlan* memory);
   // `clock` is where the time of ZeRO 2's sums goes, which are taken inside of the passes.
-  void Bind(const Arena& arena, StageModel* model, Communicator* comm, StateClient* client, RankClock* clock);
+  // All of `comm`'s and `client`'s memory is `backend`'s.
+  void Bind(const Arena& arena, StageModel* model, Backend* backend, Communicator* comm, StateClient* client,
+            RankClock* clock);
 
   // At the start of a step: the first stage's owner posts its receive of the head's part; ZeRO 2's sums are zero.
   absl::Status BeginStep();
@@ -73,6 +75,7 @@ class StateExchange {
   bool receives_head_ = false;
 
   StageModel* model_ = nullptr;
+  Backend* backend_ = nullptr;
   Communicator* comm_ = nullptr;
   StateClient* client_ = nullptr;
   // First stage: the head's part of the owned elements of the tied gradient.

@@ -110,7 +110,9 @@ void WorkerNode::Assign(const v1::Assignment& assignment) {
   RankRunner::Options options;
   options.assignment = assignment;
   options.threads = options_.threads;
+  options.backend = options_.backend;
   options.connect = options_.connect;
+  options.connect_devices = options_.connect_devices;
   options.state = options_.state;
   options.report = options_.report;
   options.metrics = options_.metrics;

@@ -34,7 +34,9 @@ class WorkerNode {
   struct Options {
     // Of RankRunner.
     int threads = 1;
+    std::function<absl::StatusOr<std::unique_ptr<Backend>>()> backend;
     std::function<std::unique_ptr<Connector>(const RankPlan&)> connect;
+    std::function<std::unique_ptr<Connector>(const RankPlan&)> connect_devices;
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state;
     std::function<void(v1::MemberReport)> report;
     WorkerMetrics* metrics = nullptr;

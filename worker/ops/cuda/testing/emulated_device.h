@@ -1,0 +1,17 @@
+// The CUDA backend on the host: its kernels and operations by the emulator, its matrix products by plain loops. Its
+// memory can't be touched by the host, as a device's.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_
+
+#include <memory>
+
+#include "worker/ops/backend.h"
+
+namespace penstock {
+
+// Any number of them share the device's memory, and take turns in running.
+std::unique_ptr<Backend> CreateEmulatedDevice();
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_

@@ -1,0 +1,116 @@
+// Whole ranks whose memory is a device's, on the emulator: the host that reads or writes weights, gradients or
+// activations by itself dies of a SIGSEGV here. Losses are the CPU's but for rounding, and as on the CPU neither depth
+// nor placement changes a bit.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/plan/job_rules.h"
+#include "worker/ops/cuda/testing/emulated_device.h"
+#include "worker/runtime/rank_runner.h"
+#include "worker/runtime/rank_test_util.h"
+
+namespace penstock {
+namespace {
+
+struct Case {
+  std::string name;
+  TinyJob job;
+  v1::ZeroSpec::Placement placement = v1::ZeroSpec::PLACEMENT_SERVICE;
+  v1::ZeroSpec::Mirror mirror = v1::ZeroSpec::MIRROR_UNSPECIFIED;
+  v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
+};
+
+struct Outcome {
+  std::vector<float> weights;
+  std::vector<v1::StepRecord> records;
+  std::vector<double> validations;
+};
+
+Outcome Train(const Case& test, bool on_device) {
+  v1::JobSpec spec = MakeTinyJob(test.job);
+  spec.mutable_parallel()->mutable_zero()->set_placement(test.placement);
+  spec.mutable_parallel()->mutable_zero()->set_mirror(test.mirror);
+  spec.mutable_training()->set_precision(test.precision);
+  FillDefaults(&spec);
+  for (const v1::JobViolation& violation : CheckJob(spec)) {
+    ADD_FAILURE() << violation.field() << ": " << violation.message();
+  }
+  auto service = FakeStateService::Create(spec, 2);
+  ReportLog log;
+  TestEpoch::Options options{.spec = spec, .service = service, .log = &log};
+  if (on_device) {
+    options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); };
+  }
+  TestEpoch epoch(options);
+  EXPECT_TRUE(epoch.WaitFinished());
+  EXPECT_TRUE(epoch.WaitIdle());
+  epoch.StopAll();
+  Outcome outcome;
+  outcome.weights = service->weights();
+  for (const v1::MemberReport& report : log.All()) {
+    EXPECT_FALSE(report.has_failed()) << report.DebugString();
+    if (report.has_step()) outcome.records.push_back(report.step());
+    if (report.has_validation()) outcome.validations.push_back(report.validation().loss());
+  }
+  EXPECT_EQ(service->clients_alive(), 0);
+  return outcome;
+}
+
+void ExpectSameBits(const Outcome& a, const Outcome& b) {
+  ASSERT_EQ(a.records.size(), b.records.size());
+  for (size_t i = 0; i < a.records.size(); ++i) EXPECT_EQ(a.records[i].loss(), b.records[i].loss()) << i;
+  ASSERT_EQ(a.weights.size(), b.weights.size());
+  EXPECT_EQ(std::memcmp(a.weights.data(), b.weights.data(), a.weights.size() * sizeof(float)), 0);
+}
+
+class DeviceRankTest : public testing::TestWithParam<Case> {};
+
+TEST_P(DeviceRankTest, TrainsAsTheCpuDoes) {
+  const Outcome cpu = Train(GetParam(), /*on_device=*/false);
+  const Outcome device = Train(GetParam(), /*on_device=*/true);
+  const double tolerance = GetParam().precision == v1::TrainingSpec::PRECISION_BF16 ? 1e-2 : 1e-5;
+  ASSERT_EQ(device.records.size(), static_cast<size_t>(GetParam().job.steps));
+  ASSERT_EQ(device.records.size(), cpu.records.size());
+  for (size_t i = 0; i < cpu.records.size(); ++i) {
+    EXPECT_NEAR(device.records[i].loss(), cpu.records[i].loss(), tolerance * cpu.records[i].loss());
+    EXPECT_NEAR(device.records[i].gradient_norm(), cpu.records[i].gradient_norm(),
+                10 * tolerance * cpu.records[i].gradient_norm());
+    EXPECT_EQ(device.records[i].tokens(), cpu.records[i].tokens());
+  }
+  ASSERT_EQ(device.validations.size(), cpu.validations.size());
+  for (size_t i = 0; i < cpu.validations.size(); ++i) {
+    EXPECT_NEAR(device.validations[i], cpu.validations[i], tolerance * cpu.validations[i]);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Jobs, DeviceRankTest,
+                         testing::Values(Case{.name = "OneStage", .job = {.steps = 2, .validate_every = 1}},
+                                         Case{.name = "Zero2",
+                                              .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
+                                         Case{.name = "Tensor", .job = {.pipeline = 2, .steps = 2, .tensor = 2}},
+                                         Case{.name = "Mirror",
+                                              .job = {.pipeline = 2, .data = 2, .steps = 2},
+                                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL},
+                                         Case{.name = "Published",
+                                              .job = {.data = 2, .steps = 2},
+                                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                                              .mirror = v1::ZeroSpec::MIRROR_OFF},
+                                         Case{.name = "Bf16",
+                                              .job = {.pipeline = 2, .steps = 2},
+                                              .precision = v1::TrainingSpec::PRECISION_BF16}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
+  const Case one{.name = "", .job = {.data = 2, .steps = 2}};
+  Case local = one;
+  local.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
+  local.job.pipeline = 2;
+  ExpectSameBits(Train(one, true), Train(local, true));
+}
+
+}  // namespace
+}  // namespace penstock
