@@ -50,7 +50,8 @@ TEST(Crc32cTest, KnownAnswers) {
 // Around every length at which another loop takes over, at every alignment.
 TEST(Crc32cTest, EqualsTheDefinitionAtEveryLengthAndAlignment) {
   const std::vector<uint8_t> noise = Noise(40'000);
-  for (size_t length : {0, 1, 7, 8, 9, 255, 767, 768, 769, 1535, 1536, 12287, 12288, 12289, 13056, 25000, 39'000}) {
+  for (size_t length : {0,    1,    7,    8,    9,     255,   767,   768,   769,   1023,  1024,
+                        1087, 1535, 1536, 1600, 12287, 12288, 12289, 13056, 25000, 39'000}) {
     for (size_t offset = 0; offset < 9; ++offset) {
       const std::span<const uint8_t> bytes = std::span(noise).subspan(offset, length);
       ASSERT_EQ(Crc32c(bytes), SlowCrc32c(bytes)) << "length " << length << ", offset " << offset;
@@ -66,8 +67,22 @@ TEST(Crc32cTest, ExtendsOverAnyCut) {
   }
 }
 
+TEST(Crc32cTest, CopiesWhatItChecks) {
+  const std::vector<uint8_t> noise = Noise(40'000);
+  for (size_t length : {0, 1, 1023, 1024, 1088, 1500, 4096, 25'001, 39'000}) {
+    for (size_t offset : {0, 1, 63}) {
+      const std::span<const uint8_t> from = std::span(noise).subspan(offset, length);
+      std::vector<uint8_t> to(length + 2, 0xaa);
+      EXPECT_EQ(CopyWithCrc32c(from, to.data() + 1), SlowCrc32c(from)) << "length " << length << ", offset " << offset;
+      EXPECT_TRUE(std::equal(from.begin(), from.end(), to.begin() + 1)) << "length " << length << ", offset " << offset;
+      EXPECT_EQ(to.front(), 0xaa);
+      EXPECT_EQ(to.back(), 0xaa);
+    }
+  }
+}
+
 TEST(Crc32cTest, SeesEveryFlippedBit) {
-  std::vector<uint8_t> noise = Noise(1000);
+  std::vector<uint8_t> noise = Noise(3000);
   const uint32_t good = Crc32c(noise);
   for (size_t bit = 0; bit < 8 * noise.size(); bit += 37) {
     noise[bit / 8] ^= 1 << (bit % 8);

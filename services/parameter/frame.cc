@@ -189,23 +189,22 @@ void AppendNumber(std::string& to, uint32_t field, uint64_t value) {
   AppendVarint(to, value);
 }
 
-// The elements in a slice of their own.
-grpc::Slice CopyOf(std::span<const float> elements) {
-  grpc::Slice payload(elements.size_bytes());
-  if (!elements.empty()) std::memcpy(const_cast<uint8_t*>(payload.begin()), elements.data(), elements.size_bytes());
-  return payload;
-}
-
-// Ends the header with checksum and payload tag, and joins both slices.
-grpc::ByteBuffer Finish(std::string header, uint32_t crc_field, grpc::Slice payload) {
-  const size_t bytes = payload.size();
-  const uint32_t crc = Crc32c(std::span<const uint8_t>(payload.begin(), bytes));
+// Copies the bytes into a slice of their own, ends the header with their checksum and the payload's tag, and joins
+// both.
+grpc::ByteBuffer Finish(std::string header, uint32_t crc_field, std::span<const uint8_t> elements) {
+  const size_t bytes = elements.size();
+  grpc::Slice payload(bytes);
+  const uint32_t crc = CopyWithCrc32c(elements, const_cast<uint8_t*>(payload.begin()));
   AppendVarint(header, Tag(crc_field, kFixed32));
   for (int shift = 0; shift < 32; shift += 8) header.push_back(static_cast<char>(crc >> shift));
   AppendVarint(header, Tag(kPayloadField, kBytes));
   AppendVarint(header, bytes);
   const grpc::Slice slices[2] = {grpc::Slice(header), std::move(payload)};
   return grpc::ByteBuffer(slices, 2);
+}
+
+std::span<const uint8_t> BytesOf(std::span<const float> elements) {
+  return {reinterpret_cast<const uint8_t*>(elements.data()), elements.size_bytes()};
 }
 
 }  // namespace
@@ -252,24 +251,22 @@ grpc::ByteBuffer MakePushFrame(const std::string& job_id, uint64_t epoch, uint64
   }
   AppendNumber(header, 4, begin);
   AppendNumber(header, 6, state_kind);
-  return Finish(std::move(header), 5, CopyOf(elements));
+  return Finish(std::move(header), 5, BytesOf(elements));
 }
 
 grpc::ByteBuffer MakePullFrame(uint64_t begin, std::span<const float> elements) {
   std::string header;
   AppendNumber(header, 1, begin);
-  return Finish(std::move(header), 2, CopyOf(elements));
+  return Finish(std::move(header), 2, BytesOf(elements));
 }
 
 grpc::ByteBuffer MakeRoundedPullFrame(uint64_t begin, std::span<const float> elements) {
-  grpc::Slice payload(elements.size() * sizeof(Bfloat16));
-  // A slice of a few bytes lies in the object itself, at any address: rounded elsewhere and copied.
   std::vector<Bfloat16> rounded(elements.size());
   ToBfloat16(elements, rounded);
-  std::memcpy(const_cast<uint8_t*>(payload.begin()), rounded.data(), payload.size());
   std::string header;
   AppendNumber(header, 1, begin);
-  return Finish(std::move(header), 2, std::move(payload));
+  return Finish(std::move(header), 2,
+                {reinterpret_cast<const uint8_t*>(rounded.data()), rounded.size() * sizeof(Bfloat16)});
 }
 
 absl::Status CheckPayload(const Payload& payload, uint64_t begin, uint32_t crc32c, size_t element_bytes) {

@@ -13,9 +13,6 @@ namespace penstock {
 // Elements in a chunk: big enough that the frame's costs vanish, small enough that a chunk stays in a core's cache
 // while it is copied and checked.
 inline constexpr int64_t kChunkElements = kChunkBytesMax / sizeof(float);
-// What a push sends at a time: checksum, copy and sum of squares pass over a chunk one after the other, so it should
-// stay in a core's second-level cache beside its destination.
-inline constexpr int64_t kPushChunkElements = kChunkElements / 4;
 inline constexpr size_t kJobIdBytesMax = 128;
 // Ranges in one Pull.
 inline constexpr int kPullRangesMax = 65536;

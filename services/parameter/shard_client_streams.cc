@@ -161,7 +161,7 @@ absl::Status ShardClient::Push(const std::string& job_id, uint64_t epoch, uint64
   bool first = true;
   bool intact = true;
   for (const PushRange& range : ranges) {
-    for (const ElementRange& part : SplitBySize(range.range, kPushChunkElements)) {
+    for (const ElementRange& part : SplitBySize(range.range, kChunkElements)) {
       if (!intact) break;
       const std::span<const float> elements(range.data + (part.begin - range.range.begin), part.size());
       // The frame is made while the one before is on its way.
