@@ -97,11 +97,6 @@ std::vector<v1::JobViolation> CheckJob(const v1::JobSpec& spec) {
   CheckTraining(spec.training(), &violations);
   CheckOptimizer(spec.optimizer(), &violations);
   CheckParallel(spec.parallel(), &violations);
-  if (spec.training().precision() == v1::TrainingSpec::PRECISION_BF16 &&
-      spec.parallel().zero().placement() == v1::ZeroSpec::PLACEMENT_LOCAL) {
-    violations.Add("training.precision",
-                   "bf16 goes with zero.placement: service only: ranks that update keep their weights in fp32");
-  }
   CheckCheckpoint(spec.checkpoint(), &violations);
   CheckCombinations(spec, &violations);
   return std::move(violations).Take();

@@ -126,13 +126,6 @@ TEST(JobRulesTest, EveryValueOutOfRangeIsNamed) {
       {"training.micro_batch_size", [](v1::JobSpec* s) { s->mutable_training()->set_micro_batch_size(0); }},
       {"training.precision",
        [](v1::JobSpec* s) { s->mutable_training()->set_precision(static_cast<v1::TrainingSpec::Precision>(5)); }},
-      {"training.precision",
-       [](v1::JobSpec* s) {
-         s->mutable_training()->set_precision(v1::TrainingSpec::PRECISION_BF16);
-         v1::ZeroSpec* const zero = s->mutable_parallel()->mutable_zero();
-         zero->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
-         zero->set_mirror(v1::ZeroSpec::MIRROR_OFF);
-       }},
       {"training.validation_samples", [](v1::JobSpec* s) { s->mutable_training()->set_validation_samples(0); }},
       {"optimizer.learning_rate", [](v1::JobSpec* s) { s->mutable_optimizer()->set_learning_rate(-1); }},
       {"optimizer.learning_rate", [nan](v1::JobSpec* s) { s->mutable_optimizer()->set_learning_rate(nan); }},

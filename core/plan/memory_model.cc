@@ -50,7 +50,8 @@ class MemoryModel {
       memory[MemoryClass::kGradient] = Floats(LargestBucket(table_, parameters)) + Floats(owned.untied.size()) +
                                        tied_uses * Floats(owned.tied.size());
     }
-    memory[MemoryClass::kOptimizer] = 2 * Floats(updated);
+    // Both moments, and the master weights where the model's own are rounded.
+    memory[MemoryClass::kOptimizer] = (element_bytes_ < kFloatBytes ? 3 : 2) * Floats(updated);
     memory[MemoryClass::kActivation] = facts.slots * SlotBytes(parameters.blocks);
     memory[MemoryClass::kCommunication] = facts.messages * boundary_bytes_;
     // The last stage's part of the tied gradient.

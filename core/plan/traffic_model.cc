@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/base/data_type.h"
 #include "core/base/status_macros.h"
 #include "core/layout/norm_plan.h"
 #include "core/layout/tensor_shard.h"
@@ -19,6 +20,7 @@ constexpr int64_t kDecisionBytes = 24;
 RankTraffic OfRank(const v1::JobSpec& spec, const Mesh& mesh, const StageParameters& parameters,
                    const OwnedRanges& owned) {
   const bool local = UpdatesLocally(spec);
+  const int64_t weight_bytes = BytesOf(ComputeType(spec));
   RankTraffic traffic;
   // What others own of the rank's gradients goes to them: once a step, or with every micro-batch.
   const int tied_uses = (parameters.first ? 1 : 0) + (parameters.last ? 1 : 0);
@@ -26,14 +28,16 @@ RankTraffic OfRank(const v1::JobSpec& spec, const Mesh& mesh, const StageParamet
                          tied_uses * (parameters.tied.size() - owned.tied.size());
   const int64_t times = spec.parallel().zero().stage() == 2 ? MicroBatches(spec) : 1;
   if (mesh.data() > 1) traffic.gradients = kFloatBytes * times * others;
-  traffic.weights = kFloatBytes * owned.size() * (mesh.data() - 1);
-  if (parameters.tensor.rank == 0) traffic.weights += kFloatBytes * parameters.shared * (mesh.tensor() - 1);
-  if (mesh.pipeline() > 1 && (parameters.last || (parameters.first && local))) {
-    traffic.tied = kFloatBytes * owned.tied.size();
+  traffic.weights = weight_bytes * owned.size() * (mesh.data() - 1);
+  if (parameters.tensor.rank == 0) traffic.weights += weight_bytes * parameters.shared * (mesh.tensor() - 1);
+  if (mesh.pipeline() > 1) {
+    // The last stage sends its gradient; what is updated on the first comes back.
+    if (parameters.last) traffic.tied = kFloatBytes * owned.tied.size();
+    if (parameters.first && local) traffic.tied = weight_bytes * owned.tied.size();
   }
   if (local && IsPublished(spec)) return traffic;
   traffic.pushed = kFloatBytes * (owned.untied.size() + (parameters.first ? owned.tied.size() : 0));
-  if (!local) traffic.pulled = kFloatBytes * owned.size();
+  if (!local) traffic.pulled = weight_bytes * owned.size();
   return traffic;
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/bfloat16.h"
 #include "core/base/data_type.h"
 #include "core/optimizer/adamw.h"
 #include "worker/ops/attention.h"
@@ -68,9 +69,10 @@ class Backend {
   // call returns.
   virtual absl::Status SquareSums(const OpContext& context, std::span<const std::span<const float>> pieces,
                                   double* sums) = 0;
-  // AdamWUpdate of core/optimizer, with its bits.
+  // AdamWUpdate of core/optimizer, with its bits. `rounded` gets the new weights in bf16 too, unless it is empty.
   virtual absl::Status AdamW(const OpContext& context, const AdamWParams& params, std::span<const float> gradient,
-                             std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq) = 0;
+                             std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq,
+                             std::span<Bfloat16> rounded) = 0;
 
   // INVALID_ARGUMENT for shapes that aren't positive; UNIMPLEMENTED for a type that the device doesn't compute in.
   virtual absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) = 0;

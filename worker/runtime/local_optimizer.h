@@ -1,5 +1,6 @@
 // The optimizer state that a rank holds of what it owns (zero.placement local), and its update of the weights: with the
-// kernels and so the bits of the parameter service.
+// kernels and so the bits of the parameter service. In bf16 the model's weights are roundings of the fp32 master
+// weights, which belong to that state then; in fp32 the model's weights are the master weights.
 //
 // Thread-safety: none; the rank's thread. Everything given to Bind outlives it.
 #ifndef PENSTOCK_WORKER_RUNTIME_LOCAL_OPTIMIZER_H_
@@ -20,16 +21,16 @@ namespace penstock {
 
 class LocalOptimizer {
  public:
-  explicit LocalOptimizer(const RankPlan& plan) : plan_(plan) {}
+  explicit LocalOptimizer(const RankPlan& plan);
 
   void PlanMemory(MemoryPlan* memory);
   void Bind(const Arena& arena, Backend* backend);
 
-  // The moments of the ranges that the rank updates, as ranges to be pulled into.
-  std::vector<WeightRange> Moments() const;
-  // All that the rank holds of the state, as ranges to be published. `weights` are those that it updates.
+  // What is held here of the ranges that the rank updates, all fp32, as ranges to be pulled into.
+  std::vector<WeightRange> Held() const;
+  // All that the rank holds of the state, as ranges to be published. `weights` are the model's, as for Update.
   std::vector<GradientRange> State(std::span<const WeightRange> weights) const;
-  // Both list the ranges that the rank updates, in RankPlan::pushed's order.
+  // Both list the ranges that the rank updates, in RankPlan::pushed's order. `weights` are in the type of the model.
   absl::Status Update(const v1::StepDecision& decision, std::span<const GradientRange> gradients,
                       std::span<const WeightRange> weights);
 
@@ -38,10 +39,14 @@ class LocalOptimizer {
                            int64_t offset);
 
   const RankPlan& plan_;
+  const bool has_master_;
+  // In bf16.
+  RegionId master_region_;
   RegionId exp_avg_region_;
   RegionId exp_avg_sq_region_;
   Backend* backend_ = nullptr;
-  // The ranges one after the other.
+  // The ranges one after the other. Master weights: empty in fp32.
+  std::span<float> master_;
   std::span<float> exp_avg_;
   std::span<float> exp_avg_sq_;
 };

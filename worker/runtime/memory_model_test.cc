@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/plan/job_facts.h"
-#include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
 #include "core/plan/partition.h"
 #include "gtest/gtest.h"
@@ -118,7 +117,22 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
         // More rows than the head takes at once.
         Job{.micro_batch = 24, .vocab = 999},
         Job{.pipeline = 2, .data = 2, .precision = v1::TrainingSpec::PRECISION_BF16},
-        Job{.precision = v1::TrainingSpec::PRECISION_BF16}}) {
+        Job{.precision = v1::TrainingSpec::PRECISION_BF16},
+        Job{.local = true, .precision = v1::TrainingSpec::PRECISION_BF16},
+        Job{.pipeline = 2,
+        .data = 3,
+        .zero = 2,
+        .local = true,
+        .mirror_lag = 2,
+        .precision = v1::TrainingSpec::PRECISION_BF16},
+        Job{.pipeline = 2,
+        .data = 2,
+        .zero = 0,
+        .vocab = 257,
+        .tensor = 2,
+        .local = true,
+        .mirror_lag = 1,
+        .precision = v1::TrainingSpec::PRECISION_BF16}}) {
     const v1::JobSpec spec = Spec(job);
     ASSERT_TRUE(CheckJob(spec).empty()) << spec.DebugString();
     const Mesh mesh = MeshOf(spec).value();

@@ -25,6 +25,7 @@ struct Placed {
   v1::ZeroSpec::Placement placement = v1::ZeroSpec::PLACEMENT_LOCAL;
   v1::ZeroSpec::Mirror mirror = v1::ZeroSpec::MIRROR_UNSPECIFIED;
   int lag = 0;
+  v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
 };
 
 // Large enough for several pieces, of which some are cut by every partition.
@@ -32,6 +33,7 @@ v1::JobSpec MakeSpec(const Placed& placed) {
   v1::JobSpec spec = MakeTinyJob(placed.job);
   spec.mutable_model()->set_hidden(64);
   spec.mutable_model()->clear_mlp_hidden();
+  spec.mutable_training()->set_precision(placed.precision);
   v1::ZeroSpec& zero = *spec.mutable_parallel()->mutable_zero();
   zero.set_placement(placed.placement);
   zero.set_mirror(placed.mirror);
@@ -128,6 +130,31 @@ TEST(RankLocalTest, UpdatesWithTheServicesBitsOnTwoTensorRanks) {
   }
 }
 
+// Owners keep fp32 master weights, and everybody computes with their roundings, as if the service had rounded.
+TEST(RankLocalTest, UpdatesWithTheServicesBitsInBf16) {
+  for (const int zero : {0, 1, 2}) {
+    Placed service{.job = {.data = 2, .zero = zero, .steps = 3, .validate_every = 3},
+                   .placement = v1::ZeroSpec::PLACEMENT_SERVICE,
+                   .precision = v1::TrainingSpec::PRECISION_BF16};
+    for (const int tensor : {1, 2}) {
+      service.job.tensor = tensor;
+      const Outcome reference = Train(service);
+      Placed exact = service;
+      exact.precision = v1::TrainingSpec::PRECISION_FP32;
+      EXPECT_NE(Train(exact).weights, reference.weights) << "bf16 was asked for";
+      for (const int pipeline : {1, 2}) {
+        SCOPED_TRACE(absl::StrCat("zero ", zero, ", tensor ", tensor, ", pipeline ", pipeline));
+        Placed local = service;
+        local.job.pipeline = pipeline;
+        local.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
+        ExpectSameBits(reference, Train(local));
+        local.mirror = v1::ZeroSpec::MIRROR_OFF;
+        ExpectSameBits(reference, Train(local));
+      }
+    }
+  }
+}
+
 TEST(RankLocalTest, Zero2HasTheSameBitsAtEveryDepthScheduleAndPlacement) {
   for (const int data : {1, 2}) {
     const TinyJob job{.data = data, .zero = 2, .steps = 4, .validate_every = 2};
@@ -196,11 +223,12 @@ TEST(RankLocalTest, StoppedWhileItWaitsForTheServiceItEnds) {
   ExpectNoPermanentFailure(log);
 }
 
-TEST(RankLocalTest, ANewEpochGoesOnFromTheMirroredStepWithTheSameBits) {
+void ExpectANewEpochToGoOnWithTheSameBits(v1::TrainingSpec::Precision precision) {
   const TinyJob job{.pipeline = 2, .data = 2, .steps = 6};
-  const Outcome reference = Train({.job = job, .placement = v1::ZeroSpec::PLACEMENT_SERVICE});
+  const Outcome reference = Train({.job = job, .placement = v1::ZeroSpec::PLACEMENT_SERVICE, .precision = precision});
   for (const auto mirror : {v1::ZeroSpec::MIRROR_ON, v1::ZeroSpec::MIRROR_OFF}) {
-    Placed placed{.job = job, .mirror = mirror, .lag = mirror == v1::ZeroSpec::MIRROR_ON ? 2 : 0};
+    Placed placed{
+        .job = job, .mirror = mirror, .lag = mirror == v1::ZeroSpec::MIRROR_ON ? 2 : 0, .precision = precision};
     v1::JobSpec spec = MakeSpec(placed);
     spec.mutable_training()->set_digest_every_steps(2);
     auto service = FakeStateService::Create(spec, 2);
@@ -220,6 +248,14 @@ TEST(RankLocalTest, ANewEpochGoesOnFromTheMirroredStepWithTheSameBits) {
     EXPECT_EQ(std::memcmp(weights.data(), reference.weights.data(), weights.size() * sizeof(float)), 0);
     EXPECT_EQ(log.Count(Kind::kStep), static_cast<int>(6 - start));
   }
+}
+
+TEST(RankLocalTest, ANewEpochGoesOnFromTheMirroredStepWithTheSameBits) {
+  ExpectANewEpochToGoOnWithTheSameBits(v1::TrainingSpec::PRECISION_FP32);
+}
+// The master weights are the service's again, not the roundings.
+TEST(RankLocalTest, ANewEpochGoesOnFromTheMirroredStepWithTheSameBitsInBf16) {
+  ExpectANewEpochToGoOnWithTheSameBits(v1::TrainingSpec::PRECISION_BF16);
 }
 
 TEST(RankLocalTest, AServiceThatReplaysOtherNumbersFailsTheJobForGood) {

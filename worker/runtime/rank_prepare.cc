@@ -146,7 +146,7 @@ absl::Status RankRunner::Prepare(Session& session) {
     const uint64_t version = options_.assignment.start_step();
     absl::Status status = session.exchange->Pull(version, kVersionTimeout);
     if (status.ok() && session.optimizer.has_value() && !session.plan->updated().empty()) {
-      status = FromService(session.state()->Pull(version, session.optimizer->Moments(), kVersionTimeout));
+      status = FromService(session.state()->Pull(version, session.optimizer->Held(), kVersionTimeout));
     }
     if (!status.ok()) {
       return Annotate(status, absl::StrCat("pulling version ", options_.assignment.start_step()));

@@ -21,6 +21,7 @@ namespace {
 struct Case {
   int pipeline, data, zero;
   bool local;
+  bool bf16 = false;
 };
 
 v1::JobSpec MakeSpec(const Case& placed, int steps) {
@@ -28,6 +29,7 @@ v1::JobSpec MakeSpec(const Case& placed, int steps) {
       MakeTinyJob({.pipeline = placed.pipeline, .data = placed.data, .zero = placed.zero, .steps = steps});
   spec.mutable_model()->set_hidden(64);
   spec.mutable_model()->clear_mlp_hidden();
+  if (placed.bf16) spec.mutable_training()->set_precision(v1::TrainingSpec::PRECISION_BF16);
   if (placed.local) spec.mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
   FillDefaults(&spec);
   return spec;
@@ -63,9 +65,12 @@ TEST(TrafficModelTest, CountsTheBytesOfAStep) {
                              {1, 1, 1, true},
                              {1, 3, 1, true},
                              {2, 2, 0, true},
-                             {3, 2, 2, true}}) {
+                             {3, 2, 2, true},
+                             {2, 2, 1, false, true},
+                             {2, 2, 0, true, true},
+                             {2, 3, 2, true, true}}) {
     SCOPED_TRACE(absl::StrCat("pipeline ", placed.pipeline, ", data ", placed.data, ", zero ", placed.zero,
-                              placed.local ? ", local" : ", service"));
+                              placed.local ? ", local" : ", service", placed.bf16 ? ", bf16" : ""));
     const v1::JobSpec spec = MakeSpec(placed, 3);
     const Mesh mesh = MeshOf(spec).value();
     const ParameterTable table = ParameterTable::Create(spec.model()).value();
@@ -75,7 +80,7 @@ TEST(TrafficModelTest, CountsTheBytesOfAStep) {
     for (const RankTraffic& rank : *ranks) expected += rank.between_ranks();
     // What doesn't depend on the placement: activations and their gradients, and the losses on their way to the leader.
     const int64_t micro_batches = MicroBatches(spec);
-    const int64_t boundary = static_cast<int64_t>(sizeof(float)) * spec.training().micro_batch_size() *
+    const int64_t boundary = BytesOf(ComputeType(spec)) * spec.training().micro_batch_size() *
                              table.blocks()[0].boundary_elements_per_sample;
     expected += 2 * placed.data * (placed.pipeline - 1) * micro_batches * boundary;
     expected += (placed.data - 1) * micro_batches * static_cast<int64_t>(sizeof(MicroBatchLoss));

@@ -76,12 +76,17 @@ class CpuBackend : public Backend {
   }
 
   absl::Status AdamW(const OpContext&, const AdamWParams& params, std::span<const float> gradient,
-                     std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq) override {
+                     std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq,
+                     std::span<Bfloat16> rounded) override {
     ParallelFor(threads_, static_cast<int64_t>(weights.size()), kParallelElementsMin, [&](int64_t begin, int64_t end) {
       const auto part = [&](auto span) {
         return span.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
       };
-      AdamWUpdate(params, part(gradient), part(weights), part(exp_avg), part(exp_avg_sq));
+      if (rounded.empty()) {
+        AdamWUpdate(params, part(gradient), part(weights), part(exp_avg), part(exp_avg_sq));
+      } else {
+        AdamWUpdate(params, part(gradient), part(weights), part(exp_avg), part(exp_avg_sq), part(rounded));
+      }
     });
     return absl::OkStatus();
   }
