@@ -130,29 +130,5 @@ TEST_F(ParityMatrixTest, LossesOfData1AndData2AgreeAtEachStep) {
   EXPECT_LT(one.back(), one.front() - 0.5);
 }
 
-TEST_F(ParityMatrixTest, Bf16FollowsFp32AndItsDigestDoesntShowTheDepth) {
-  TinyJob job;
-  job.data = 2;
-  const std::vector<double> exact = Losses(Run(job));
-  job.precision = "bf16";
-  const Json reference = Run(job);
-  const std::vector<double> rounded = Losses(reference);
-  ASSERT_EQ(rounded.size(), exact.size());
-  for (size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(rounded[i], exact[i], 0.02 * exact[i]) << "step " << i + 1;
-  EXPECT_NE(rounded, exact);
-  for (const int pipeline : {2, 4}) {
-    job.pipeline = pipeline;
-    job.shards = pipeline / 2;
-    EXPECT_EQ(Run(job)["digest"], reference["digest"]) << "pipeline " << pipeline;
-  }
-  // The tensor group's sums are of rounded parts, added in fp32.
-  job = TinyJob();
-  job.tensor = 2;
-  job.precision = "bf16";
-  const std::vector<double> split = Losses(Run(job));
-  ASSERT_EQ(split.size(), exact.size());
-  for (size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(split[i], exact[i], 0.02 * exact[i]) << "step " << i + 1;
-}
-
 }  // namespace
 }  // namespace penstock

@@ -105,18 +105,8 @@ TEST_F(RecoveryTest, WithoutASpareTheJobWaitsSaysSoAndGoesOnWhenAWorkerComes) {
       },
       absl::Seconds(30));
   EXPECT_THAT(waiting["message"].get<std::string>(), HasSubstr("3 of 4"));
-  // A new worker comes by hand, as an operator would start it.
-  ChildProcess::Options worker;
-  worker.name = "late worker";
-  worker.log_path = cluster_->directory() + "/logs/late.log";
-  worker.arguments = {RunfilePath("worker/penstock-worker"),
-                      "--id=late",
-                      "--threads=1",
-                      absl::StrCat("--coordinator=", cluster_->coordinator()),
-                      "--listen=127.0.0.1:0",
-                      "--metrics_listen=127.0.0.1:0"};
-  auto late = ChildProcess::Start(std::move(worker));
-  ASSERT_TRUE(late.ok()) << late.status();
+  const absl::Status late = cluster_->AddWorker("late");
+  ASSERT_TRUE(late.ok()) << late;
   ExpectNothingLost(cluster_->WaitForEnd("waits"), digest_, samples_);
 }
 

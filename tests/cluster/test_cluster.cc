@@ -117,6 +117,18 @@ int TestCluster::Stop() {
 
 Json TestCluster::ClusterFile() const { return Json::parse(ReadFile(directory_ + "/cluster.json")); }
 
+absl::Status TestCluster::AddWorker(const std::string& id) {
+  ChildProcess::Options worker;
+  worker.name = id;
+  worker.log_path = absl::StrCat(directory_, "/logs/", id, ".log");
+  worker.arguments = {
+      RunfilePath("worker/penstock-worker"),         absl::StrCat("--id=", id), "--threads=1",
+      absl::StrCat("--coordinator=", coordinator()), "--listen=127.0.0.1:0",    "--metrics_listen=127.0.0.1:0"};
+  PENSTOCK_ASSIGN_OR_RETURN(auto process, ChildProcess::Start(std::move(worker)));
+  more_workers_.push_back(std::move(process));
+  return absl::OkStatus();
+}
+
 CommandResult TestCluster::Ctl(std::vector<std::string> arguments, absl::Duration limit) const {
   arguments.insert(arguments.begin(),
                    {RunfilePath("services/client/penstockctl"), absl::StrCat("--coordinator=", coordinator())});
@@ -207,12 +219,12 @@ std::string TinyJob::Text() const {
       "model: {family: gpt2, layers: %d, hidden: %d, heads: 4, seq_length: 16, vocab_size: %d}\n"
       "data: {path: corpus.txt, format: bytes}\n"
       "training: {steps: %d, global_batch_size: %d, micro_batch_size: %d, precision: %s, seed: 7%s}\n"
-      "optimizer: {type: adamw, learning_rate: 3e-3, weight_decay: 0.1, grad_clip: 1.0, "
+      "optimizer: {type: adamw, learning_rate: %s, weight_decay: 0.1, grad_clip: 1.0, "
       "schedule: {type: cosine, warmup_steps: 5}}\n"
       "parallel: {data: %d, tensor: %d, pipeline: %d, schedule: %s, shards: %d, zero: {stage: %d%s}}\n"
       "checkpoint: %s\n",
-      name, layers, hidden, vocab_size, steps, global_batch_size, micro_batch_size, precision, training_more, data,
-      tensor, pipeline, schedule, shards, zero_stage, zero_more, checkpoint);
+      name, layers, hidden, vocab_size, steps, global_batch_size, micro_batch_size, precision, training_more,
+      learning_rate, data, tensor, pipeline, schedule, shards, zero_stage, zero_more, checkpoint);
 }
 
 }  // namespace penstock

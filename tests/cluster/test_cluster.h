@@ -54,6 +54,9 @@ class TestCluster {
   int ParamsPid(int index) const { return ClusterFile()["pids"]["params"][index]; }
   int CoordinatorPid() const { return ClusterFile()["pids"]["coordinator"]; }
 
+  // One more worker, as an operator would start it by hand. It ends with the cluster.
+  absl::Status AddWorker(const std::string& id);
+
   // penstockctl with these arguments.
   CommandResult Ctl(std::vector<std::string> arguments, absl::Duration limit = absl::Seconds(60)) const;
   // The same with -o json; the parsed output. A failure is reported and gives null.
@@ -83,6 +86,7 @@ class TestCluster {
 
   const std::string directory_;
   const std::unique_ptr<ChildProcess> process_;
+  std::vector<std::unique_ptr<ChildProcess>> more_workers_;
 };
 
 // A tiny GPT-2's job on corpus.txt, as a job file. Fields that tests vary are members.
@@ -101,6 +105,7 @@ struct TinyJob {
   int global_batch_size = 8;
   int micro_batch_size = 1;
   std::string precision = "fp32";
+  std::string learning_rate = "3e-3";
   // More of the zero section: ", placement: local".
   std::string zero_more;
   // More lines for the training and checkpoint sections, as flow YAML: ", digest_every_steps: 5".
