@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "core/optimizer/adamw.h"
@@ -95,12 +96,23 @@ TEST_P(BackendItselfTest, AdamWHasTheServicesBits) {
   std::vector<float> g = Random(5003, 6), w = Random(5003, 7), m = Random(5003, 8), v = Random(5003, 9);
   for (float& value : v) value = std::abs(value);
   const DeviceFloats g_(backend_.get(), g), w_(backend_.get(), w), m_(backend_.get(), m), v_(backend_.get(), v);
-  ASSERT_TRUE(
-      backend_->AdamW({}, params, {g_.data(), 5003}, {w_.data(), 5003}, {m_.data(), 5003}, {v_.data(), 5003}).ok());
+  const auto update = [&](std::span<Bfloat16> rounded) {
+    return backend_->AdamW({}, params, {g_.data(), 5003}, {w_.data(), 5003}, {m_.data(), 5003}, {v_.data(), 5003},
+                           rounded);
+  };
+  ASSERT_TRUE(update({}).ok());
   AdamWUpdate(params, g, w, m, v);
   EXPECT_EQ(w_.Read(), w);
   EXPECT_EQ(m_.Read(), m);
   EXPECT_EQ(v_.Read(), v);
+  // Again, with the weights rounded to bf16.
+  const DeviceFloats rounded_(backend_.get(), std::vector<float>(2502));
+  ASSERT_TRUE(update({reinterpret_cast<Bfloat16*>(rounded_.data()), 5003}).ok());
+  std::vector<Bfloat16> rounded(5003);
+  AdamWUpdate(params, g, w, m, v, rounded);
+  EXPECT_EQ(w_.Read(), w);
+  const std::vector<float> read = rounded_.Read();
+  EXPECT_EQ(std::memcmp(read.data(), rounded.data(), rounded.size() * sizeof(Bfloat16)), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, BackendItselfTest, testing::ValuesIn(AllBackends()), BackendName);

@@ -130,10 +130,17 @@ class DeviceOperations : public Backend {
   }
 
   absl::Status AdamW(const OpContext& context, const AdamWParams& params, std::span<const float> gradient,
-                     std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq) override {
-    return ToStatus(AdamWUpdate(ConstantsOf(params), gradient.data(), weights.data(), exp_avg.data(), exp_avg_sq.data(),
-                                static_cast<int64_t>(weights.size()), StreamOf(context)),
-                    "the optimizer's update");
+                     std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq,
+                     std::span<Bfloat16> rounded) override {
+    const int64_t size = static_cast<int64_t>(weights.size());
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(AdamWUpdate(ConstantsOf(params), gradient.data(), weights.data(), exp_avg.data(),
+                                                  exp_avg_sq.data(), size, StreamOf(context)),
+                                      "the optimizer's update"));
+    if (rounded.empty()) return absl::OkStatus();
+    PENSTOCK_CHECK(rounded.size() == weights.size());
+    return ToStatus(ConvertElements(static_cast<const float*>(weights.data()), reinterpret_cast<Bf16*>(rounded.data()),
+                                    size, StreamOf(context)),
+                    "rounding the new weights");
   }
 
   absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {
