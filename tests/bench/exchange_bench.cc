@@ -27,6 +27,8 @@ namespace penstock {
 namespace {
 
 constexpr size_t kReduceElements = 25'000'000;  // 100 MB
+constexpr size_t kLittleElements = 100'000;
+constexpr int kLittleReduces = 200;
 constexpr size_t kMessageBytes = size_t{16} << 20;
 constexpr int kMessages = 20;
 constexpr int kSmallMessages = 2000;
@@ -52,13 +54,15 @@ class Bare {
     });
   }
 
-  void AllReduce(Buffers& buffers) {
+  void AllReduce(Buffers& buffers, size_t elements, int times) {
     RunRanks(2, [&](int rank) {
-      gloo::AllreduceOptions options(contexts_[rank]);
-      options.setOutput(buffers.reduce[rank].data(), kReduceElements);
-      options.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);
-      options.setReduceFunction(static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
-      gloo::allreduce(options);
+      for (int i = 0; i < times; ++i) {
+        gloo::AllreduceOptions options(contexts_[rank]);
+        options.setOutput(buffers.reduce[rank].data(), elements);
+        options.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);
+        options.setReduceFunction(static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
+        gloo::allreduce(options);
+      }
     });
   }
 
@@ -107,9 +111,10 @@ class Ours {
     });
   }
 
-  void AllReduce(Buffers& buffers) {
+  void AllReduce(Buffers& buffers, size_t elements, int times) {
     RunRanks(2, [&](int rank) {
-      PENSTOCK_CHECK(comms_[rank]->AllReduce({0, 1}, absl::MakeSpan(buffers.reduce[rank])).ok());
+      const absl::Span<float> data(buffers.reduce[rank].data(), elements);
+      for (int i = 0; i < times; ++i) PENSTOCK_CHECK(comms_[rank]->AllReduce({0, 1}, data).ok());
     });
   }
   void Stream(Buffers& buffers, int messages) {
@@ -138,7 +143,11 @@ template <typename Side>
 void AddSides(const std::string& name, Side& side, Buffers& buffers, std::vector<BenchSide>& sides) {
   sides.push_back({name + "_all_reduce_gb_per_second", [&] {
                      const double bytes = kReduceElements * sizeof(float);
-                     return bytes / SecondsOf([&] { side.AllReduce(buffers); }) / 1e9;
+                     return bytes / SecondsOf([&] { side.AllReduce(buffers, kReduceElements, 1); }) / 1e9;
+                   }});
+  sides.push_back({name + "_little_all_reduce_microseconds", [&] {
+                     return SecondsOf([&] { side.AllReduce(buffers, kLittleElements, kLittleReduces); }) /
+                            kLittleReduces * 1e6;
                    }});
   sides.push_back({name + "_messages_gb_per_second", [&] {
                      const double bytes = double{kMessageBytes} * kMessages;

@@ -75,11 +75,9 @@ class Cluster:
     # Predicted and measured seconds of the counted steps.
     def run(self, name, model, parallel, steps):
         self.ctl("job", "submit", "--detach", self.job_file(name, model, parallel, steps))
-        while True:
-            job = self.ctl("job", "show", name)
-            if job["state"] in ("SUCCEEDED", "FAILED", "CANCELLED"):
-                break
-            time.sleep(0.2)
+        # One client that waits: clients that ask again and again take time from the workers.
+        self.ctl("job", "watch", name)
+        job = self.ctl("job", "show", name)
         if job["state"] != "SUCCEEDED":
             raise RuntimeError("%s: %s %s" % (name, job["state"], job["message"]))
         history = self.ctl("job", "history", name)

@@ -165,8 +165,8 @@ TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderToTheBit) {
 
 TEST_P(CommunicatorTest, AnAllReduceAddsInRankOrderToTheBit) {
   for (const int size : {1, 2, 3, 5}) {
-    // More than one chunk for each member, and less than an element for some.
-    for (const int64_t elements : {int64_t{1'400'003}, int64_t{3}}) {
+    // More than one chunk for each member, one that two members swap, and less than an element for some.
+    for (const int64_t elements : {int64_t{1'400'003}, int64_t{100'003}, int64_t{3}}) {
       std::vector<std::vector<float>> data(size);
       std::vector<float> expected;
       for (int i = 0; i < size; ++i) {

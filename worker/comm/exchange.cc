@@ -18,6 +18,9 @@ constexpr Tag kAllGatherTag = kFirstCollectiveTag + 2;
 constexpr Tag kBroadcastTag = kFirstCollectiveTag + 3;
 constexpr Tag kBarrierTag = kFirstCollectiveTag + 4;
 
+// Longest sum that two members add both.
+constexpr int64_t kSwappedElementsMax = int64_t{256} << 10;
+
 // Of a reduce-scatter: rounds whose messages are on their way at once.
 constexpr size_t kRoundsUnderWay = 4;
 
@@ -156,8 +159,9 @@ absl::Status Communicator::AllReduce(absl::Span<const int> group, absl::Span<flo
   const int64_t members = static_cast<int64_t>(group.size());
   const int64_t size = static_cast<int64_t>(data.size());
   // Two members swap everything and add it both: no more bytes than halves that go there and back, and one message in a
-  // row instead of two.
-  if (members == 2) return ReduceScatter(group, data, std::vector<std::vector<Part>>(2, {{0, size}}));
+  // row instead of two. Long sums are better added by halves.
+  if (members == 2 && size <= kSwappedElementsMax)
+    return ReduceScatter(group, data, std::vector<std::vector<Part>>(2, {{0, size}}));
   std::vector<std::vector<Part>> parts(members);
   for (int64_t i = 0; i < members; ++i) {
     const int64_t begin = size * i / members;
