@@ -42,6 +42,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{"ShardForgetsFence", Mutation::kShardForgetsFence, {"fence"}},
                     Case{"ShardDropsPrepared", Mutation::kShardDropsPrepared, {"prepared"}},
                     Case{"ShardAppliesTwice", Mutation::kShardAppliesTwice, {"version"}},
+                    Case{"ShardHidesATornState", Mutation::kShardHidesATornState, {"version"}},
                     Case{"ShardServesAnyVersion", Mutation::kShardServesAnyVersion, {"version"}},
                     Case{"LeaderCommitsEarly", Mutation::kLeaderCommitsEarly, {"prepared"}},
                     Case{"LeaderCountsItsOwnSteps", Mutation::kLeaderCountsItsOwnSteps, {"history", "samples"}},

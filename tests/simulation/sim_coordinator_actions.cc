@@ -15,11 +15,6 @@ constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
 constexpr int kAttempts = 5;
 constexpr size_t kCheckpointsKept = 2;
 
-State Part(const State& whole, const ElementRange& range) {
-  return {{whole.weights.begin() + range.begin, whole.weights.begin() + range.end},
-          {whole.momentum.begin() + range.begin, whole.momentum.begin() + range.end}};
-}
-
 }  // namespace
 
 // A write to the store that finds a newer epoch there.
@@ -125,7 +120,8 @@ void SimCoordinator::Do(const job_action::OpenShards& action) {
   }
   opened_.clear();
   for (int shard = 0; shard < shard_count(); ++shard) {
-    OpenOne(shard, action.epoch, opening_step_, Part(opening_state_, ShardRange(shard, shard_count())));
+    const ElementRange range = ShardRange(shard, shard_count());
+    OpenOne(shard, action.epoch, opening_step_, opening_state_.Part(range.begin, range.end));
   }
 }
 
@@ -299,8 +295,10 @@ void SimCoordinator::SnapshotsDone(uint64_t step, const absl::Status& status) {
   if (status.ok()) {
     State whole;
     for (const auto& [shard, part] : snapshot_) {
-      whole.weights.insert(whole.weights.end(), part.weights.begin(), part.weights.end());
-      whole.momentum.insert(whole.momentum.end(), part.momentum.begin(), part.momentum.end());
+      for (int kind = 1; kind <= ShardStep::kStateKinds; ++kind) {
+        const std::vector<double>& numbers = part.of_kind(kind);
+        whole.of_kind(kind).insert(whole.of_kind(kind).end(), numbers.begin(), numbers.end());
+      }
     }
     world_.version_checker().OnState("the checkpoint", step, {0, kElements}, whole);
     auto& checkpoints = world_.store().checkpoints;

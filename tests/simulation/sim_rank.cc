@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/plan/job_facts.h"
 #include "tests/simulation/sim_shard.h"
 
 namespace penstock::simulation {
@@ -25,6 +26,7 @@ SimRank::SimRank(World& world, SimWorker& worker, SimAssignment assignment)
                        .optimizer = world.spec().optimizer(),
                        .total_steps = world.steps(),
                        .backoff = {},
+                       .published = world.published(),
                        .step_timeout = kStepTimeout}) {}
 
 void SimRank::After(absl::Duration delay, std::function<void()> run) {
@@ -139,6 +141,8 @@ void SimRank::BeginStep() {
   const uint64_t step = version_ + 1;
   Exchange(step, [this, step] {
     After(world_.random().Between(absl::Milliseconds(5), world_.compute_time_max()), [this, step] {
+      if (world_.published()) UpdateOwn(step);
+      if (world_.published() && !IsDigestStep(world_.spec(), step)) return OnVersion(step);
       PushAll();
       if (leader()) Lead();
       PullAll(step);
@@ -149,34 +153,64 @@ void SimRank::BeginStep() {
   });
 }
 
+// The decision is what all ranks together make of their gradients: the undisturbed run's.
+void SimRank::UpdateOwn(uint64_t step) {
+  const v1::StepDecision& decision = world_.reference().decision(step);
+  next_state_ = state_;
+  for (int64_t e = owned_.begin; e < owned_.end; ++e) {
+    const size_t at = static_cast<size_t>(e - owned_.begin);
+    Update(decision, Gradient(step, e, state_.weights[at]), next_state_, at);
+  }
+  if (!leader() || IsDigestStep(world_.spec(), step)) return;
+  unpublished_.push_back(MakeRecord(decision, epoch()));
+  v1::MemberReport report;
+  report.set_epoch(epoch());
+  *report.mutable_step() = unpublished_.back();
+  worker_.Report(std::move(report));
+}
+
 void SimRank::PushAll() {
   const uint64_t step = version_ + 1;
   const int shards = static_cast<int>(world_.shards().size());
+  std::vector<double> gradient;
+  for (int64_t e = owned_.begin; e < owned_.end; ++e) {
+    gradient.push_back(Gradient(step, e, state_.weights[static_cast<size_t>(e - owned_.begin)]));
+  }
   for (int shard = 0; shard < shards; ++shard) {
     const ElementRange range = Intersect(owned_, ShardRange(shard, shards));
-    for (int64_t begin = range.begin; begin < range.end;) {
-      const int64_t end = std::min(range.end, begin + 1 + world_.random().Below(5));
-      std::vector<double> gradient;
-      for (int64_t e = begin; e < end; ++e) gradient.push_back(Gradient(step, e, weights_[e - owned_.begin]));
-      PushChunk(shard, {begin, end}, std::move(gradient));
-      begin = end;
+    if (!world_.published()) {
+      PushRange(shard, range, 0, gradient);
+      continue;
     }
+    for (int kind = 1; kind <= ShardStep::kStateKinds; ++kind) PushRange(shard, range, kind, next_state_.of_kind(kind));
   }
 }
 
-void SimRank::PushChunk(int shard, ElementRange chunk, std::vector<double> gradient) {
+// `numbers`: of all that is owned.
+void SimRank::PushRange(int shard, const ElementRange& range, int kind, const std::vector<double>& numbers) {
+  const auto begin = numbers.begin() - owned_.begin;
+  for (int64_t at = range.begin; at < range.end;) {
+    const int64_t end = std::min(range.end, at + 1 + world_.random().Below(5));
+    PushChunk(shard, {at, end}, kind, {begin + at, begin + end});
+    at = end;
+  }
+}
+
+void SimRank::PushChunk(int shard, ElementRange chunk, int kind, std::vector<double> numbers) {
   SimShard& to = *world_.shards()[shard];
   const uint64_t step = version_ + 1;
   world_.network().Call<SimShard::Empty>(
       worker_.node(), to.node(), kCallTimeout,
-      [&to, epoch = epoch(), step, chunk, gradient](auto answer) { to.Push(epoch, step, chunk, gradient, answer); },
-      [self = shared_from_this(), shard, chunk, gradient, step](absl::StatusOr<SimShard::Empty> answer) {
+      [&to, epoch = epoch(), step, chunk, kind, numbers](auto answer) {
+        to.Push(epoch, step, chunk, kind, numbers, answer);
+      },
+      [self = shared_from_this(), shard, chunk, kind, numbers, step](absl::StatusOr<SimShard::Empty> answer) {
         if (!self->active()) return;
         if (answer.ok()) return;
         if (IsTransient(answer.status())) {
-          self->After(kRetryDelay, [self, shard, chunk, gradient, step] {
+          self->After(kRetryDelay, [self, shard, chunk, kind, numbers, step] {
             // A pull of the step proves that the chunk is in, whatever became of its answer.
-            if (self->version_ + 1 == step) self->PushChunk(shard, chunk, gradient);
+            if (self->version_ + 1 == step) self->PushChunk(shard, chunk, kind, numbers);
           });
         } else {
           self->Fail(answer.status(), false);
@@ -186,30 +220,35 @@ void SimRank::PushChunk(int shard, ElementRange chunk, std::vector<double> gradi
 
 void SimRank::PullAll(uint64_t version) {
   const int shards = static_cast<int>(world_.shards().size());
-  next_weights_.assign(static_cast<size_t>(owned_.size()), 0.0);
+  const int kinds = world_.published() ? ShardStep::kStateKinds : 1;
+  for (int kind = 1; kind <= kinds; ++kind) {
+    next_state_.of_kind(kind).assign(static_cast<size_t>(owned_.size()), 0.0);
+  }
   pulls_missing_ = 0;
   for (int shard = 0; shard < shards; ++shard) {
-    if (!Intersect(owned_, ShardRange(shard, shards)).empty()) ++pulls_missing_;
+    if (!Intersect(owned_, ShardRange(shard, shards)).empty()) pulls_missing_ += kinds;
   }
   for (int shard = 0; shard < shards; ++shard) {
     const ElementRange range = Intersect(owned_, ShardRange(shard, shards));
-    if (!range.empty()) PullFrom(shard, version, range);
+    for (int kind = 1; kind <= kinds && !range.empty(); ++kind) PullFrom(shard, version, range, kind);
   }
 }
 
-void SimRank::PullFrom(int shard, uint64_t version, ElementRange range) {
+void SimRank::PullFrom(int shard, uint64_t version, ElementRange range, int kind) {
   SimShard& from = *world_.shards()[shard];
   world_.network().Call<std::vector<double>>(
       worker_.node(), from.node(), kCallTimeout,
-      [&from, epoch = epoch(), version, range](auto answer) { from.Pull(epoch, version, range, answer); },
-      [self = shared_from_this(), shard, version, range](absl::StatusOr<std::vector<double>> answer) {
+      [&from, epoch = epoch(), version, range, kind](auto answer) { from.Pull(epoch, version, range, kind, answer); },
+      [self = shared_from_this(), shard, version, range, kind](absl::StatusOr<std::vector<double>> answer) {
         if (!self->active()) return;
         if (answer.ok()) {
-          self->world_.version_checker().OnPulled(self->worker_.name(), version, range, *answer);
-          std::copy(answer->begin(), answer->end(), self->next_weights_.begin() + (range.begin - self->owned_.begin));
+          self->world_.version_checker().OnPulled(self->worker_.name(), version, range, kind, *answer);
+          std::copy(answer->begin(), answer->end(),
+                    self->next_state_.of_kind(kind).begin() + (range.begin - self->owned_.begin));
           if (--self->pulls_missing_ == 0) self->OnVersion(version);
         } else if (IsTransient(answer.status())) {
-          self->After(kRetryDelay, [self, shard, version, range] { self->PullFrom(shard, version, range); });
+          self->After(kRetryDelay,
+                      [self, shard, version, range, kind] { self->PullFrom(shard, version, range, kind); });
         } else {
           self->Fail(answer.status(), false);
         }
@@ -217,7 +256,7 @@ void SimRank::PullFrom(int shard, uint64_t version, ElementRange range) {
 }
 
 void SimRank::OnVersion(uint64_t version) {
-  weights_ = next_weights_;
+  state_ = next_state_;
   version_ = version;
   if (!ready_) {
     ready_ = true;
@@ -243,10 +282,12 @@ void SimRank::MaybeNextStep() {
 void SimRank::Lead() {
   ++worker_.steps_led;
   const uint64_t step = leading_step_ = version_ + 1;
-  v1::StepInputs inputs = InputsOf(step, weights_);
-  if (world_.Mutated(Mutation::kLeaderCountsItsOwnSteps)) inputs = InputsOf(worker_.steps_led, weights_);
+  v1::StepInputs inputs = InputsOf(step, state_.weights);
+  if (world_.Mutated(Mutation::kLeaderCountsItsOwnSteps)) inputs = InputsOf(worker_.steps_led, state_.weights);
+  std::optional<v1::StepDecision> known;
+  if (world_.published()) known = world_.reference().decision(step);
   world_.AtPoint();
-  Execute(leader_machine_.Start(step, inputs, world_.now()));
+  Execute(leader_machine_.Start(step, inputs, world_.now(), known));
   TickLeader();
 }
 
@@ -268,6 +309,7 @@ void SimRank::Execute(const StepLeader::Actions& actions) {
       report.set_epoch(epoch());
       *report.mutable_step() = MakeRecord(done->decision, epoch());
       worker_.Report(std::move(report));
+      unpublished_.clear();
       MaybeNextStep();
     }
   }
@@ -292,7 +334,9 @@ void SimRank::SendCommit(const StepLeader::SendCommit& commit) {
   SimShard& to = *world_.shards()[commit.shard];
   world_.network().Call<uint64_t>(
       worker_.node(), to.node(), kCallTimeout,
-      [&to, epoch = epoch(), commit](auto answer) { to.Commit(epoch, commit.decision, answer); },
+      [&to, epoch = epoch(), commit, records = unpublished_](auto answer) {
+        to.Commit(epoch, commit.decision, records, answer);
+      },
       [self = shared_from_this(), commit](absl::StatusOr<uint64_t> answer) {
         if (!self->active() || self->leading_step_ != commit.decision.step()) return;
         self->Execute(self->leader_machine_.OnCommitReply(commit.shard, answer, self->world_.now()));

@@ -42,10 +42,13 @@ class SimRank : public std::enable_shared_from_this<SimRank> {
   void CheckExchange();
 
   void BeginStep();
+  // Of a published job: updates what the rank owns, and publishes it where that is due.
+  void UpdateOwn(uint64_t step);
   void PushAll();
-  void PushChunk(int shard, ElementRange chunk, std::vector<double> gradient);
+  void PushRange(int shard, const ElementRange& range, int kind, const std::vector<double>& numbers);
+  void PushChunk(int shard, ElementRange chunk, int kind, std::vector<double> numbers);
   void PullAll(uint64_t version);
-  void PullFrom(int shard, uint64_t version, ElementRange range);
+  void PullFrom(int shard, uint64_t version, ElementRange range, int kind);
   void OnVersion(uint64_t version);
   void MaybeNextStep();
 
@@ -68,8 +71,11 @@ class SimRank : public std::enable_shared_from_this<SimRank> {
   bool finished_ = false;
 
   uint64_t version_ = 0;
-  std::vector<double> weights_;
-  std::vector<double> next_weights_;
+  // Of version_, and of the one that comes; but for the weights only where the rank updates.
+  State state_;
+  State next_state_;
+  // Of a published job, the leader's: of steps that no shard has heard of.
+  std::vector<v1::StepRecord> unpublished_;
   int pulls_missing_ = 0;
 
   uint64_t exchange_ = 0;

@@ -117,7 +117,8 @@ void SimShard::Open(uint64_t epoch, uint64_t step, const State& state, Answer<ui
                                                               .piece_elements = kPieceElements,
                                                               .open_epoch = epoch,
                                                               .committed_step = step,
-                                                              .incarnation = incarnation_});
+                                                              .incarnation = incarnation_,
+                                                              .published = world_.published()});
     job.state = state;
     job.gradient.resize(static_cast<size_t>(job.range.size()));
     job.opening = ++openings_;
@@ -150,24 +151,25 @@ void SimShard::Close(uint64_t epoch, Answer<Empty> answer) {
 
 // --- Gradients and weights. ---
 
-void SimShard::Push(uint64_t epoch, uint64_t step, ElementRange range, const std::vector<double>& gradient,
+void SimShard::Push(uint64_t epoch, uint64_t step, ElementRange range, int kind, const std::vector<double>& numbers,
                     Answer<Empty> answer) {
   if (!job_.has_value()) return answer(NotOpen());
   const View before = Look();
-  const auto plan = job_->step->OnChunk(Believe(epoch), step, range.begin, range.end);
+  const auto plan = job_->step->OnChunk(Believe(epoch), step, range.begin, range.end, kind);
   Check("Push", epoch, before, PreparedChecker::Cause::kOther, plan.ok() && !plan->to_write.empty());
   if (!plan.ok()) return answer(plan.status());
   if (plan->to_write.empty()) return answer(Empty{});
-  Work([this, plan = *plan, range, gradient, answer] {
-    Write(plan, range, gradient);
+  Work([this, plan = *plan, range, numbers, answer] {
+    Write(plan, range, numbers);
     answer(Empty{});
   });
 }
 
-void SimShard::Write(const ShardStep::ChunkPlan& plan, ElementRange range, const std::vector<double>& gradient) {
+void SimShard::Write(const ShardStep::ChunkPlan& plan, ElementRange range, const std::vector<double>& numbers) {
+  std::vector<double>& to = plan.kind == 0 ? job_->gradient : job_->state.of_kind(plan.kind);
   for (const ElementRange& part : plan.to_write) {
-    std::copy(gradient.begin() + (part.begin - range.begin), gradient.begin() + (part.end - range.begin),
-              job_->gradient.begin() + (part.begin - job_->range.begin));
+    std::copy(numbers.begin() + (part.begin - range.begin), numbers.begin() + (part.end - range.begin),
+              to.begin() + (part.begin - job_->range.begin));
   }
   for (const ShardStep::WholePiece& piece : job_->step->OnChunkWritten(plan)) {
     Work([this, piece] { Sum(piece); });
@@ -181,8 +183,9 @@ void SimShard::Sum(const ShardStep::WholePiece& piece) {
   Wake();
 }
 
-void SimShard::Pull(uint64_t epoch, uint64_t version, ElementRange range, Answer<std::vector<double>> answer) {
-  Serve([this, epoch, version, range, answer] {
+void SimShard::Pull(uint64_t epoch, uint64_t version, ElementRange range, int kind,
+                    Answer<std::vector<double>> answer) {
+  Serve([this, epoch, version, range, kind, answer] {
     if (!job_.has_value()) {
       answer(NotOpen());
       return true;
@@ -194,7 +197,7 @@ void SimShard::Pull(uint64_t epoch, uint64_t version, ElementRange range, Answer
       answer(verdict.status());
       return true;
     }
-    const auto begin = job_->state.weights.begin() - job_->range.begin;
+    const auto begin = job_->state.of_kind(kind).begin() - job_->range.begin;
     answer(std::vector<double>(begin + range.begin, begin + range.end));
     return true;
   });
@@ -223,25 +226,32 @@ void SimShard::Prepare(uint64_t epoch, uint64_t step, const v1::StepInputs& inpu
   });
 }
 
+// For the mutations: a step that has forgotten all but what is committed and sealed.
+void SimShard::ForgetOpenStep() {
+  const uint64_t sealed = job_->step->sealed_epoch();
+  job_->step = std::make_unique<ShardStep>(ShardStep::Options{.range_begin = job_->range.begin,
+                                                              .range_end = job_->range.end,
+                                                              .piece_elements = kPieceElements,
+                                                              .open_epoch = job_->step->open_epoch(),
+                                                              .committed_step = job_->step->committed_step(),
+                                                              .incarnation = incarnation_,
+                                                              .published = world_.published()});
+  (void)job_->step->OnSeal(sealed);
+}
+
 // The mutation: what a time-out that discards would do.
 void SimShard::MaybeDropPrepared(uint64_t step) {
   world_.network().After(node_, absl::Milliseconds(300), [this, step] {
     const View before = Look();
     if (before.prepared != step || job_->step->busy()) return;
-    const uint64_t sealed = job_->step->sealed_epoch();
-    job_->step = std::make_unique<ShardStep>(ShardStep::Options{.range_begin = job_->range.begin,
-                                                                .range_end = job_->range.end,
-                                                                .piece_elements = kPieceElements,
-                                                                .open_epoch = job_->step->open_epoch(),
-                                                                .committed_step = job_->step->committed_step(),
-                                                                .incarnation = incarnation_});
-    (void)job_->step->OnSeal(sealed);
-    Check("nothing", sealed, before, PreparedChecker::Cause::kOther);
+    ForgetOpenStep();
+    Check("nothing", before.sealed, before, PreparedChecker::Cause::kOther);
   });
 }
 
-void SimShard::Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<uint64_t> answer) {
-  Serve([this, epoch, decision, answer] {
+void SimShard::Commit(uint64_t epoch, const v1::StepDecision& decision, const std::vector<v1::StepRecord>& records,
+                      Answer<uint64_t> answer) {
+  Serve([this, epoch, decision, records, answer] {
     if (!job_.has_value()) {
       answer(NotOpen());
       return true;
@@ -254,11 +264,14 @@ void SimShard::Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<u
       answer(verdict.status());
       return true;
     }
-    if (*verdict == ShardStep::Verdict::kApply) StartUpdate();
+    if (*verdict == ShardStep::Verdict::kApply) {
+      job_->records.insert(job_->records.end(), records.begin(), records.end());
+      StartUpdate();
+    }
     if (*verdict != ShardStep::Verdict::kDone) return false;
     if (world_.Mutated(Mutation::kShardAppliesTwice) && world_.random().Chance(0.05)) {
       for (size_t e = 0; e < job_->gradient.size(); ++e) {
-        Update(decision, job_->gradient[e], job_->state.weights[e], job_->state.momentum[e]);
+        Update(decision, job_->gradient[e], job_->state, e);
       }
     }
     answer(job_->step->committed_step());
@@ -269,9 +282,11 @@ void SimShard::Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<u
 // In two halves with time between them, so that a read that isn't kept away sees a torn version.
 void SimShard::StartUpdate() {
   world_.AtPoint();
+  // What was published is in place.
+  if (world_.published()) return Work([this] { FinishUpdate(); });
   const auto half = [this](size_t begin, size_t end) {
     for (size_t e = begin; e < end; ++e) {
-      Update(job_->step->apply_decision(), job_->gradient[e], job_->state.weights[e], job_->state.momentum[e]);
+      Update(job_->step->apply_decision(), job_->gradient[e], job_->state, e);
     }
   };
   const size_t size = job_->gradient.size();
@@ -298,6 +313,7 @@ void SimShard::FinishUpdate() {
     job_->snapshots[step] = job_->state;
     if (job_->snapshots.size() > kSnapshotsMax) job_->snapshots.erase(job_->snapshots.begin());
   }
+  if (world_.published()) world_.Saw("a published version");
   world_.Trace(name(), absl::StrCat("committed step ", step));
   Wake();
 }
@@ -309,7 +325,7 @@ void SimShard::Seal(uint64_t epoch, Answer<v1::SealResponse> answer) {
       return true;
     }
     const View before = Look();
-    const auto verdict = job_->step->OnSeal(epoch);
+    auto verdict = job_->step->OnSeal(epoch);
     Check("Seal", epoch, before, PreparedChecker::Cause::kOther);
     if (before.sealed != job_->step->sealed_epoch()) {
       world_.Trace(name(), absl::StrCat("sealed epoch ", epoch));
@@ -318,6 +334,13 @@ void SimShard::Seal(uint64_t epoch, Answer<v1::SealResponse> answer) {
     if (verdict.ok() && *verdict == ShardStep::Verdict::kWait) {
       world_.Saw(job_->step->applying() ? "a seal during an update" : "a seal during a write");
       return false;
+    }
+    if (!verdict.ok() && verdict.status().code() == absl::StatusCode::kNotFound && !job_->step->intact()) {
+      world_.Saw("a published state that came only in part");
+      if (world_.Mutated(Mutation::kShardHidesATornState)) {
+        ForgetOpenStep();
+        verdict = ShardStep::Verdict::kDone;
+      }
     }
     if (verdict.ok()) {
       world_.AtPoint();

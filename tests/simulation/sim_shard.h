@@ -34,11 +34,14 @@ class SimShard {
   // `state` is the shard's part of version `step`.
   void Open(uint64_t epoch, uint64_t step, const State& state, Answer<uint64_t> answer);
   void Close(uint64_t epoch, Answer<Empty> answer);
-  void Push(uint64_t epoch, uint64_t step, ElementRange range, const std::vector<double>& gradient,
+  // `kind`: 0 for gradients, else as in ShardStep::OnChunk and State.
+  void Push(uint64_t epoch, uint64_t step, ElementRange range, int kind, const std::vector<double>& numbers,
             Answer<Empty> answer);
-  void Pull(uint64_t epoch, uint64_t version, ElementRange range, Answer<std::vector<double>> answer);
+  void Pull(uint64_t epoch, uint64_t version, ElementRange range, int kind, Answer<std::vector<double>> answer);
   void Prepare(uint64_t epoch, uint64_t step, const v1::StepInputs& inputs, Answer<v1::PreparedStep> answer);
-  void Commit(uint64_t epoch, const v1::StepDecision& decision, Answer<uint64_t> answer);
+  // `records`: of a published job, of the steps between.
+  void Commit(uint64_t epoch, const v1::StepDecision& decision, const std::vector<v1::StepRecord>& records,
+              Answer<uint64_t> answer);
   void Seal(uint64_t epoch, Answer<v1::SealResponse> answer);
   void Decide(uint64_t epoch, uint64_t step, const std::optional<v1::StepDecision>& decision,
               Answer<v1::DecideResponse> answer);
@@ -81,13 +84,14 @@ class SimShard {
   void Wake();
   void StartUpdate();
   void FinishUpdate();
-  void Write(const ShardStep::ChunkPlan& plan, ElementRange range, const std::vector<double>& gradient);
+  void Write(const ShardStep::ChunkPlan& plan, ElementRange range, const std::vector<double>& numbers);
   void Sum(const ShardStep::WholePiece& piece);
   // Runs `work` after some time, unless the job was closed or opened anew meanwhile.
   void Work(std::function<void()> work);
   // The epoch that the event is judged by.
   uint64_t Believe(uint64_t epoch) const;
   void MaybeDropPrepared(uint64_t step);
+  void ForgetOpenStep();
 
   World& world_;
   const int index_;

@@ -41,10 +41,11 @@ TEST(SimulationTest, EverySeedKeepsEveryInvariant) {
   for (const auto& [situation, count] : seen) std::printf("%8d  %s\n", count, situation.c_str());
   if (g_seeds < 300) return;
   // Seeds that never get into trouble prove nothing.
-  for (const char* situation : {"a step completed by recovery", "a prepared step discarded by recovery", "a restore",
-                                "a job adopted after a restart", "a coordinator that steps down", "an evicted worker",
-                                "a seal during an update", "a seal during a write", "a fenced Push", "a fenced Prepare",
-                                "a fenced Commit", "a fenced Seal", "a cancelled job"}) {
+  for (const char* situation :
+       {"a step completed by recovery", "a prepared step discarded by recovery", "a restore",
+        "a job adopted after a restart", "a coordinator that steps down", "an evicted worker",
+        "a seal during an update", "a seal during a write", "a fenced Push", "a fenced Prepare", "a fenced Commit",
+        "a fenced Seal", "a cancelled job", "a published version", "a published state that came only in part"}) {
     EXPECT_GT(seen[situation], 0) << situation << " was never seen";
   }
 }

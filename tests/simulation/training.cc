@@ -4,11 +4,21 @@
 
 #include "core/base/status_macros.h"
 #include "core/commit/decision.h"
+#include "core/commit/shard_step.h"
 #include "tests/simulation/sim_random.h"
 
 namespace penstock::simulation {
 
-v1::JobSpec SimSpec(int ranks, uint64_t steps, uint64_t checkpoint_every_steps) {
+State State::Part(int64_t begin, int64_t end) const {
+  State part;
+  for (int kind = 1; kind <= ShardStep::kStateKinds; ++kind) {
+    const std::vector<double>& all = of_kind(kind);
+    part.of_kind(kind).assign(all.begin() + begin, all.begin() + end);
+  }
+  return part;
+}
+
+v1::JobSpec SimSpec(int ranks, uint64_t steps, uint64_t checkpoint_every_steps, uint64_t publish_every_steps) {
   v1::JobSpec spec;
   spec.set_name("simulated");
   spec.mutable_training()->set_steps(steps);
@@ -24,6 +34,11 @@ v1::JobSpec SimSpec(int ranks, uint64_t steps, uint64_t checkpoint_every_steps) 
   spec.mutable_parallel()->set_pipeline(1);
   spec.mutable_parallel()->set_tensor(1);
   spec.mutable_parallel()->set_data(static_cast<uint32_t>(ranks));
+  if (publish_every_steps > 0) {
+    spec.mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+    spec.mutable_parallel()->mutable_zero()->set_mirror(v1::ZeroSpec::MIRROR_OFF);
+    spec.mutable_training()->set_digest_every_steps(publish_every_steps);
+  }
   if (checkpoint_every_steps > 0) {
     spec.mutable_checkpoint()->set_directory("checkpoints");
     spec.mutable_checkpoint()->set_every_steps(checkpoint_every_steps);
@@ -44,6 +59,7 @@ State InitialState(const ElementRange& range) {
   for (int64_t e = range.begin; e < range.end; ++e) {
     state.weights.push_back(SimRandom(static_cast<uint64_t>(e) * 7919).Unit() - 0.5);
     state.momentum.push_back(0.0);
+    state.variance.push_back(0.0);
   }
   return state;
 }
@@ -71,9 +87,13 @@ double SquareSum(const std::vector<double>& gradient) {
   return sum;
 }
 
-void Update(const v1::StepDecision& decision, double gradient, double& weight, double& momentum) {
-  momentum = 0.9 * momentum + gradient * decision.gradient_scale() * decision.bias_correction1();
-  weight -= decision.learning_rate() * momentum;
+void Update(const v1::StepDecision& decision, double gradient, State& state, size_t element) {
+  const double scaled = gradient * decision.gradient_scale() * decision.bias_correction1();
+  double& momentum = state.momentum[element];
+  double& variance = state.variance[element];
+  momentum = 0.9 * momentum + scaled;
+  variance = 0.9 * variance + scaled * scaled;
+  state.weights[element] -= decision.learning_rate() * momentum / (1 + variance);
 }
 
 Reference::Reference(int shards, int ranks, const v1::JobSpec& spec) {
@@ -97,7 +117,7 @@ Reference::Reference(int shards, int ranks, const v1::JobSpec& spec) {
     }
     const auto decision = Decide(spec.optimizer(), spec.training().steps(), prepared);
     PENSTOCK_CHECK(decision.ok());
-    for (int64_t e = 0; e < kElements; ++e) Update(*decision, gradient[e], state.weights[e], state.momentum[e]);
+    for (size_t e = 0; e < static_cast<size_t>(kElements); ++e) Update(*decision, gradient[e], state, e);
     states_.push_back(state);
     decisions_.push_back(*decision);
   }

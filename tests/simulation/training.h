@@ -15,16 +15,23 @@ inline constexpr int64_t kPieceElements = 4;
 inline constexpr int64_t kElements = 5 * kPieceElements + 2;
 inline constexpr uint64_t kBatch = 8;
 
-// Weights and momentum of a range.
+// What is held of a range: as many numbers of each of ShardStep::kStateKinds kinds.
 struct State {
   std::vector<double> weights;
   std::vector<double> momentum;
+  std::vector<double> variance;
+
+  // 1 to kStateKinds; 0, as in a pull that says nothing, means the weights.
+  std::vector<double>& of_kind(int kind) { return kind <= 1 ? weights : kind == 2 ? momentum : variance; }
+  const std::vector<double>& of_kind(int kind) const { return const_cast<State*>(this)->of_kind(kind); }
+  State Part(int64_t begin, int64_t end) const;
 
   friend bool operator==(const State&, const State&) = default;
 };
 
-// The job: as users write it, on `ranks` data ranks.
-v1::JobSpec SimSpec(int ranks, uint64_t steps, uint64_t checkpoint_every_steps);
+// The job: as users write it, on `ranks` data ranks. `publish_every_steps` > 0: its ranks update, and publish their
+// state at these steps and at checkpoints.
+v1::JobSpec SimSpec(int ranks, uint64_t steps, uint64_t checkpoint_every_steps, uint64_t publish_every_steps);
 
 // Whole pieces, as equal as they go.
 ElementRange ShardRange(int shard, int shards);
@@ -38,7 +45,7 @@ double Gradient(uint64_t step, int64_t element, double weight);
 v1::StepInputs InputsOf(uint64_t step, const std::vector<double>& weights);
 double SquareSum(const std::vector<double>& gradient);
 // One element's update.
-void Update(const v1::StepDecision& decision, double gradient, double& weight, double& momentum);
+void Update(const v1::StepDecision& decision, double gradient, State& state, size_t element);
 
 // The undisturbed run.
 class Reference {

@@ -18,14 +18,13 @@ class VersionChecker {
   VersionChecker(Violations& violations, const Reference& reference) : violations_(violations), reference_(reference) {}
 
   void OnState(const std::string& who, uint64_t version, const ElementRange& range, const State& state) {
-    if (version > reference_.steps() || !Equal(reference_.state(version).weights, range, state.weights) ||
-        !Equal(reference_.state(version).momentum, range, state.momentum)) {
+    if (version > reference_.steps() || !(reference_.state(version).Part(range.begin, range.end) == state)) {
       violations_.Add("version", absl::StrCat(who, " doesn't hold version ", version));
     }
   }
-  void OnPulled(const std::string& who, uint64_t version, const ElementRange& range,
-                const std::vector<double>& weights) {
-    if (version > reference_.steps() || !Equal(reference_.state(version).weights, range, weights)) {
+  void OnPulled(const std::string& who, uint64_t version, const ElementRange& range, int kind,
+                const std::vector<double>& numbers) {
+    if (version > reference_.steps() || !Equal(reference_.state(version).of_kind(kind), range, numbers)) {
       violations_.Add("version", absl::StrCat(who, " pulled something else than version ", version));
     }
   }

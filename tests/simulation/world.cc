@@ -22,9 +22,12 @@ World::World(Options options) : options_(options), random_(options.seed), networ
   compute_time_max_ = absl::Milliseconds(random_.Chance(0.5) ? 400 : 60);
   strike_probability_ = random_.Chance(0.5) ? random_.Unit() * 0.1 : 0;
   strikes_left_ = random_.Below(16);
-  spec_ = SimSpec(ranks_, steps, checkpoint_every);
+  // Drawn apart, so that all other jobs' runs are what they would be without such ones.
+  SimRandom kinds(options.seed * 7919 + 13);
+  const uint64_t publish_every = kinds.Chance(0.3) ? 1 + static_cast<uint64_t>(kinds.Below(8)) : 0;
+  spec_ = SimSpec(ranks_, steps, checkpoint_every, publish_every);
   reference_ = std::make_unique<Reference>(shard_count_, ranks_, spec_);
-  history_checker_ = std::make_unique<HistoryChecker>(violations_, *reference_);
+  history_checker_ = std::make_unique<HistoryChecker>(violations_, *reference_, published());
   version_checker_ = std::make_unique<VersionChecker>(violations_, *reference_);
   prepared_checker_ = std::make_unique<PreparedChecker>(violations_, shard_count_);
   fence_checker_ = std::make_unique<FenceChecker>(violations_);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/commit/job_actions.h"
+#include "core/plan/job_facts.h"
 #include "protos/penstock/v1/job.pb.h"
 #include "protos/penstock/v1/step.pb.h"
 #include "tests/simulation/fence_checker.h"
@@ -35,6 +36,7 @@ enum class Mutation {
   kShardDropsPrepared,        // a prepared shard gives up by itself after a while
   kShardAppliesTwice,         // a commit that comes again is applied again
   kShardServesAnyVersion,     // a pull is answered with whatever version is there
+  kShardHidesATornState,      // what was published only in part is taken for the version before
   kLeaderCommitsEarly,        // the leader takes one shard's yes for everybody's
   kLeaderCountsItsOwnSteps,   // sample ranges follow the leader's count of steps, not the step's number
   kCoordinatorSkipsASeal,     // a shard that doesn't answer is taken for sealed
@@ -75,6 +77,10 @@ class World {
   const v1::JobSpec& spec() const { return spec_; }
   uint64_t steps() const { return spec_.training().steps(); }
   int ranks() const { return ranks_; }
+  // The ranks update, and publish their state now and then (zero.mirror off).
+  bool published() const { return IsPublished(spec_); }
+  // Only for the decisions that ranks make among themselves.
+  const Reference& reference() const { return *reference_; }
   SimStore& store() { return store_; }
   std::vector<std::unique_ptr<SimShard>>& shards() { return shards_; }
   std::vector<std::unique_ptr<SimWorker>>& workers() { return workers_; }
