@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "worker/comm/comm_test_util.h"
@@ -222,25 +224,54 @@ TEST_P(CommunicatorTest, ABarrierHoldsUntilTheLastOneComes) {
   });
 }
 
+// Both sizes below and above what travels in one of Gloo's messages, and one on either side.
 TEST_P(CommunicatorTest, AMessageOfAnotherSizeIsAnError) {
-  std::vector<float> long_message(1000, 1.0f);
-  std::vector<float> guarded(600, 5.0f);
+  for (const auto& [sent, expected] :
+       {std::pair<size_t, size_t>{4000, 2000}, {2000, 4000}, {200'000, 2000}, {2000, 200'000}, {200'000, 100'000}}) {
+    SCOPED_TRACE(absl::StrCat(sent, " bytes, ", expected, " expected"));
+    const std::vector<std::byte> message(sent, std::byte{1});
+    std::vector<std::byte> guarded(std::max(sent, expected), std::byte{5});
+    auto comms = Connect(2);
+    RunRanks(2, [&, sent = sent, expected = expected](int rank) {
+      if (rank == 0) {
+        // The receiver finds out; the sender may wait until it is aborted.
+        auto send = comms[0]->StartSend(1, 3, message);
+        ASSERT_TRUE(send.ok());
+      } else {
+        const absl::Status status = comms[1]->Recv(0, 3, absl::MakeSpan(guarded).first(expected));
+        EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
+        EXPECT_EQ(PeerOf(status), 0);
+        const std::string what = absl::StrCat(sent, " bytes where ", expected, " were expected");
+        EXPECT_NE(status.message().find(what), absl::string_view::npos) << status;
+        // From now on it is dead, with the same cause.
+        EXPECT_EQ(comms[1]->Barrier(Everybody(2)).code(), absl::StatusCode::kInternal);
+      }
+    });
+    for (const std::byte value : guarded) ASSERT_EQ(value, std::byte{5});
+  }
+}
+
+TEST_P(CommunicatorTest, MessagesOfEverySizeArriveWhole) {
+  const std::vector<size_t> sizes = {1, 1008, 65'535, 65'536, 65'537, 1'000'003};
   auto comms = Connect(2);
+  const auto byte = [](size_t message, size_t i) { return static_cast<std::byte>((i * 7 + message) % 251); };
   RunRanks(2, [&](int rank) {
-    if (rank == 0) {
-      // The receiver finds out; the sender may wait until it is aborted.
-      auto send = comms[0]->StartSend(1, 3, AsBytes(absl::MakeConstSpan(long_message)));
-      ASSERT_TRUE(send.ok());
-    } else {
-      const absl::Status status = comms[1]->Recv(0, 3, AsWritableBytes(absl::MakeSpan(guarded.data(), 500)));
-      EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
-      EXPECT_EQ(PeerOf(status), 0);
-      EXPECT_NE(status.message().find("4000 bytes where 2000 were expected"), absl::string_view::npos) << status;
-      // From now on it is dead, with the same cause.
-      EXPECT_EQ(comms[1]->Barrier(Everybody(2)).code(), absl::StatusCode::kInternal);
+    std::vector<std::shared_ptr<Transfer>> transfers;
+    std::vector<std::vector<std::byte>> data;
+    for (const size_t size : sizes) data.emplace_back(size);
+    // All of one tag, so that long and short ones keep their order.
+    for (size_t message = 0; message < sizes.size(); ++message) {
+      for (size_t i = 0; rank == 0 && i < sizes[message]; ++i) data[message][i] = byte(message, i);
+      auto transfer = rank == 0 ? comms[0]->StartSend(1, 4, data[message])
+                                : comms[1]->StartRecv(0, 4, absl::MakeSpan(data[message]));
+      ASSERT_TRUE(transfer.ok()) << transfer.status();
+      transfers.push_back(*std::move(transfer));
+    }
+    for (const auto& transfer : transfers) ASSERT_TRUE(transfer->Wait().ok());
+    for (size_t message = 0; message < sizes.size(); ++message) {
+      for (size_t i = 0; i < sizes[message]; ++i) ASSERT_EQ(data[message][i], byte(message, i)) << message << ", " << i;
     }
   });
-  for (const float value : guarded) ASSERT_EQ(value, 5.0f);
 }
 
 TEST_P(CommunicatorTest, AbortEndsWaitsOfReceivesAndSendsAtOnce) {

@@ -4,8 +4,8 @@
 // A device is one listening address with its event loop; a process makes one and uses it for every epoch. For each
 // epoch a connector exchanges addresses through a Rendezvous and connects a full mesh of pairs.
 //
-// Left to Gloo: where a peer's process ends in the very microseconds between a connection and Gloo's look at its address,
-// Gloo's thread throws and takes this process with it. For the coordinator that is one more lost worker.
+// Left to Gloo: where a peer's process ends in the very microseconds between a connection and Gloo's look at its
+// address, Gloo's thread throws and takes this process with it. For the coordinator that is one more lost worker.
 //
 //   PENSTOCK_ASSIGN_OR_RETURN(auto device, GlooDevice::Create("10.0.0.7"));
 //   auto connector = MakeGlooConnector({.device = device, .rendezvous = rendezvous, .rank = 2, .size = 4});

@@ -78,7 +78,14 @@ void GlooMesh::Forget(GlooTransfer* transfer) {
 }
 
 GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes)
-    : mesh_(std::move(mesh)), send_(send), peer_(peer), data_(data), bytes_(bytes) {}
+    : mesh_(std::move(mesh)),
+      send_(send),
+      peer_(peer),
+      data_(data),
+      bytes_(bytes),
+      // A receiver can't know what comes.
+      head_bytes_(sizeof(GlooHead) + (send ? (is_inline() ? bytes : 0) : kGlooInlineBytes)),
+      head_(std::make_unique_for_overwrite<std::byte[]>(head_bytes_)) {}
 
 absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_ptr<GlooMesh>& mesh, bool send,
                                                               int peer, Tag tag, std::byte* data, size_t bytes) {
@@ -93,20 +100,20 @@ absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_
 
 absl::Status GlooTransfer::Post(Tag tag) {
   if (send_) {
-    head_.magic = kHeadMagic;
-    head_.bytes = bytes_;
-    if (is_inline()) std::memcpy(head_.payload, data_, bytes_);
+    const GlooHead head = {kHeadMagic, bytes_};
+    std::memcpy(head_.get(), &head, sizeof(head));
+    if (is_inline()) std::memcpy(head_.get() + sizeof(head), data_, bytes_);
   }
+  const auto post = [&](gloo::transport::UnboundBuffer& buffer, uint64_t slot, size_t bytes) {
+    send_ ? buffer.send(peer_, slot, 0, bytes) : buffer.recv(peer_, slot, 0, bytes);
+  };
   try {
-    head_buffer_ = mesh_->context().createUnboundBuffer(&head_, sizeof(head_));
-    if (!is_inline()) payload_buffer_ = mesh_->context().createUnboundBuffer(data_, bytes_);
-    if (send_) {
-      head_buffer_->send(peer_, HeadSlot(tag), 0, sizeof(head_));
-      if (!is_inline()) payload_buffer_->send(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
-    } else {
-      head_buffer_->recv(peer_, HeadSlot(tag), 0, sizeof(head_));
-      if (!is_inline()) payload_buffer_->recv(peer_, PayloadSlot(tag, bytes_), 0, bytes_);
+    head_buffer_ = mesh_->context().createUnboundBuffer(head_.get(), head_bytes_);
+    if (!is_inline()) {
+      payload_buffer_ = mesh_->context().createUnboundBuffer(data_, bytes_);
+      post(*payload_buffer_, PayloadSlot(tag, bytes_), bytes_);
     }
+    post(*head_buffer_, HeadSlot(tag), head_bytes_);
   } catch (const std::exception& error) {
     return WithPeer(
         absl::UnavailableError(absl::StrCat("connection to ", mesh_->Name(peer_), ": ", GlooMessage(error))), peer_);
@@ -117,22 +124,24 @@ absl::Status GlooTransfer::Post(Tag tag) {
 absl::Status GlooTransfer::Wait() {
   PENSTOCK_RETURN_IF_ERROR(mesh_->status());
   const absl::Time deadline = Clock::Real()->Monotonic() + mesh_->wait_timeout();
-  absl::Status status;
-  // A receiver looks at the head first. A sender has nothing to look at, and its head is gone before the payload is: so
-  // it is woken once.
-  if (send_ && !is_inline()) status = WaitFor(*payload_buffer_, deadline);
-  if (status.ok()) status = WaitFor(*head_buffer_, deadline);
-  if (status.ok() && !send_ && (head_.magic != kHeadMagic || head_.bytes != bytes_)) {
-    status = WithPeer(absl::InternalError(absl::StrCat(mesh_->Name(peer_), " sent a message of ", head_.bytes,
-                                                       " bytes where ", bytes_, " were expected")),
-                      peer_);
-  }
-  if (status.ok() && !send_ && !is_inline()) status = WaitFor(*payload_buffer_, deadline);
+  // Both sides sleep until the head is through, which is after the payload, unless they disagree about its size.
+  absl::Status status = WaitFor(*head_buffer_, deadline);
+  if (status.ok() && !send_) status = CheckHead();
+  if (status.ok() && !is_inline()) status = WaitFor(*payload_buffer_, deadline);
   // What ended in an error may still be on its way; the mesh keeps it until its connections are closed.
   if (!status.ok()) return mesh_->Fail(std::move(status));
-  if (!send_ && is_inline()) std::memcpy(data_, head_.payload, bytes_);
+  if (!send_ && is_inline()) std::memcpy(data_, head_.get() + sizeof(GlooHead), bytes_);
   mesh_->Forget(this);
   return absl::OkStatus();
+}
+
+absl::Status GlooTransfer::CheckHead() const {
+  GlooHead head;
+  std::memcpy(&head, head_.get(), sizeof(head));
+  if (head.magic == kHeadMagic && head.bytes == bytes_) return absl::OkStatus();
+  return WithPeer(absl::InternalError(absl::StrCat(mesh_->Name(peer_), " sent a message of ", head.bytes,
+                                                   " bytes where ", bytes_, " were expected")),
+                  peer_);
 }
 
 absl::Status GlooTransfer::WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline) {

@@ -18,16 +18,15 @@
 
 namespace penstock {
 
-// Every message begins with one of these, always of the same length, so that two sides that disagree about a message's
-// size find out instead of writing past a buffer. A short payload travels in it, and the message is one of Gloo's; a
-// longer one follows as a second. Both sides run the same build, so the layout is the compiler's.
-inline constexpr size_t kGlooInlineBytes = 1008;
+// Every message has one of these, so that two sides that disagree about a message's size find out instead of writing
+// past a buffer. A short payload follows in the same message of Gloo's, which may be shorter than its receiver is ready
+// for. A longer payload is a message of its own, sent before: its receiver sleeps until the head is there, and has
+// both. Both sides run the same build, so the layout is the compiler's.
 struct GlooHead {
   uint64_t magic = 0;
   uint64_t bytes = 0;
-  std::byte payload[kGlooInlineBytes] = {};
 };
-static_assert(sizeof(GlooHead) == 1024);
+inline constexpr size_t kGlooInlineBytes = 64 << 10;
 
 class GlooTransfer;
 
@@ -82,6 +81,7 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
   GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes);
   absl::Status Post(Tag tag);
   bool is_inline() const { return bytes_ <= kGlooInlineBytes; }
+  absl::Status CheckHead() const;
   absl::Status WaitFor(gloo::transport::UnboundBuffer& buffer, absl::Time deadline);
 
   // A transfer that is given up is destroyed by the mesh after its connections, so this reference is no cycle that
@@ -91,7 +91,9 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
   const int peer_;
   std::byte* const data_;
   const size_t bytes_;
-  GlooHead head_;
+  // The head, and room for a payload in it.
+  const size_t head_bytes_;
+  const std::unique_ptr<std::byte[]> head_;
   std::unique_ptr<gloo::transport::UnboundBuffer> head_buffer_;
   // Null where the payload is in the head.
   std::unique_ptr<gloo::transport::UnboundBuffer> payload_buffer_;
