@@ -123,7 +123,7 @@ class GlooConnector : public Connector {
       // Gloo waits five times this long for a connection.
       context->setTimeout(
           std::chrono::milliseconds(std::max<int64_t>(1, absl::ToInt64Milliseconds(options_.connect_timeout / 5))));
-      mesh_ = std::make_shared<GlooMesh>(context, options_.names, options_.wait_timeout);
+      mesh_ = std::make_shared<GlooMesh>(options_.device, context, options_.names, options_.wait_timeout);
       for (int i = 0; i < options_.size; ++i) {
         if (i == options_.rank) {
           addresses_.emplace_back();

@@ -49,6 +49,8 @@ absl::Status GlooMesh::Fail(absl::Status status) {
 }
 
 void GlooMesh::Close() {
+  // Nothing is posted while the connections go, or later.
+  device_->AwaitLoop();
   // Pair::close resets the connection. A peer that is just accepting it asks for its address, and Gloo's thread there
   // throws when there is none any more, which ends the peer's process. What closes all pairs in the ordinary way is a
   // wait that times out.
@@ -85,16 +87,24 @@ GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, 
       bytes_(bytes),
       // A receiver can't know what comes.
       head_bytes_(sizeof(GlooHead) + (send ? (is_inline() ? bytes : 0) : kGlooInlineBytes)),
-      head_(std::make_unique_for_overwrite<std::byte[]>(head_bytes_)) {}
+      head_(std::make_unique_for_overwrite<std::byte[]>(head_bytes_)) {
+  // Gloo only notes where they lie.
+  head_buffer_ = mesh_->context().createUnboundBuffer(head_.get(), head_bytes_);
+  if (!is_inline()) payload_buffer_ = mesh_->context().createUnboundBuffer(data_, bytes_);
+}
 
 absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_ptr<GlooMesh>& mesh, bool send,
                                                               int peer, Tag tag, std::byte* data, size_t bytes) {
   PENSTOCK_RETURN_IF_ERROR(mesh->status());
   std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, data, bytes));
-  absl::Status status = transfer->Post(tag);
-  // Registered even where the second half wasn't posted: the first half is on its way and refers to the head.
+  // Before it is posted: even where its second half can't be, the first half is on its way and refers to the head.
   mesh->Register(transfer);
-  if (!status.ok()) return mesh->Fail(std::move(status));
+  mesh->device().RunInLoop([transfer, tag] {
+    // Of a mesh that has failed nothing is posted any more; its waits are told.
+    if (!transfer->mesh_->status().ok()) return;
+    absl::Status status = transfer->Post(tag);
+    if (!status.ok()) transfer->mesh_->Fail(std::move(status)).IgnoreError();
+  });
   return std::shared_ptr<Transfer>(std::move(transfer));
 }
 
@@ -108,11 +118,7 @@ absl::Status GlooTransfer::Post(Tag tag) {
     send_ ? buffer.send(peer_, slot, 0, bytes) : buffer.recv(peer_, slot, 0, bytes);
   };
   try {
-    head_buffer_ = mesh_->context().createUnboundBuffer(head_.get(), head_bytes_);
-    if (!is_inline()) {
-      payload_buffer_ = mesh_->context().createUnboundBuffer(data_, bytes_);
-      post(*payload_buffer_, PayloadSlot(tag, bytes_), bytes_);
-    }
+    if (!is_inline()) post(*payload_buffer_, PayloadSlot(tag, bytes_), bytes_);
     post(*head_buffer_, HeadSlot(tag), head_bytes_);
   } catch (const std::exception& error) {
     return WithPeer(

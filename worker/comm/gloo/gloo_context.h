@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/gloo/gloo_device.h"
 
 namespace penstock {
 
@@ -36,10 +37,14 @@ std::string GlooMessage(const std::exception& error);
 // The state that a communicator shares with its transfers.
 class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
  public:
-  GlooMesh(std::shared_ptr<gloo::transport::Context> context, std::vector<std::string> names,
-           absl::Duration wait_timeout)
-      : context_(std::move(context)), names_(std::move(names)), wait_timeout_(wait_timeout) {}
+  GlooMesh(std::shared_ptr<GlooDevice> device, std::shared_ptr<gloo::transport::Context> context,
+           std::vector<std::string> names, absl::Duration wait_timeout)
+      : device_(std::move(device)),
+        context_(std::move(context)),
+        names_(std::move(names)),
+        wait_timeout_(wait_timeout) {}
 
+  GlooDevice& device() { return *device_; }
   gloo::transport::Context& context() { return *context_; }
   absl::Duration wait_timeout() const { return wait_timeout_; }
   // "rank 3 (worker-5)".
@@ -56,6 +61,8 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
   void Forget(GlooTransfer* transfer);
 
  private:
+  // Outlives the connections, which are in its loop.
+  const std::shared_ptr<GlooDevice> device_;
   const std::shared_ptr<gloo::transport::Context> context_;
   const std::vector<std::string> names_;
   const absl::Duration wait_timeout_;
@@ -69,7 +76,7 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
 
 class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTransfer> {
  public:
-  // Posts the message. `data` is written to only where `send` is false.
+  // Hands the message to the loop. `data` is written to only where `send` is false.
   static absl::StatusOr<std::shared_ptr<Transfer>> Start(const std::shared_ptr<GlooMesh>& mesh, bool send, int peer,
                                                          Tag tag, std::byte* data, size_t bytes);
 
@@ -79,6 +86,7 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
 
  private:
   GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes);
+  // On the loop's thread: gives it to Gloo.
   absl::Status Post(Tag tag);
   bool is_inline() const { return bytes_ <= kGlooInlineBytes; }
   absl::Status CheckHead() const;
