@@ -18,6 +18,7 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3, help="counted steps of each side in a round")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster is stopped then, too
     cluster = Cluster(options.binaries, options.threads)
     try:
         print(json.dumps(measure(cluster, options)))
