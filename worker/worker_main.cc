@@ -18,6 +18,7 @@
 #include "services/base/heap.h"
 #include "services/base/log.h"
 #include "services/base/shutdown.h"
+#include "services/membership/device_info.h"
 #include "services/membership/member.h"
 #include "services/rpc/address.h"
 #include "services/rpc/server.h"
@@ -27,10 +28,15 @@
 #include "services/telemetry/timeline.h"
 #include "worker/comm/gloo/gloo_communicator.h"
 #include "worker/comm/rendezvous_client.h"
+#include "worker/device/compute_device.h"
+#include "worker/device/cuda_support.h"
+#include "worker/device/device_links.h"
+#include "worker/device/preflight.h"
 #include "worker/generate/service.h"
 #include "worker/ops/cpu/passive_threads.h"
 #include "worker/runtime/parameter_state_client.h"
 #include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rank_topology.h"
 #include "worker/runtime/rate_probe.h"
 #include "worker/runtime/worker_node.h"
 
@@ -41,6 +47,12 @@ ABSL_FLAG(std::string, coordinator, "", "host:port of the coordinator (needed)")
 ABSL_FLAG(std::string, id, "", "stable name of this worker in the cluster, worker-0 say (needed)");
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:0",
           "host:port of /metrics; port 0 takes any free one, empty has none");
+ABSL_FLAG(std::string, device, "cpu", "what computes: cpu, or cuda:N, the machine's N-th GPU");
+ABSL_FLAG(std::string, device_links, "auto",
+          "how tensors get from GPU to GPU: nccl, host (through the hosts' memories), or auto: nccl where all ranks of "
+          "a job have GPUs of their own and the same NCCL; the same for all workers");
+ABSL_FLAG(bool, preflight, false, "print what the device is and how fast, and end");
+ABSL_FLAG(std::string, o, "table", "of --preflight: table or json");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0 takes all of the machine");
 
 namespace penstock {
@@ -52,28 +64,44 @@ constexpr char kUsage[] =
     "\n"
     "  penstock-worker --id=worker-0 --coordinator=10.0.0.1:7000 --listen=10.0.0.3:0 --threads=8\n"
     "\n"
+    "  penstock-worker --preflight --device=cuda:0 -o json\n"
+    "\n"
     "  OMP_WAIT_POLICY   active keeps waiting threads spinning, for a worker that has its cores to itself (passive)\n";
 
 // A last RankStopped has this long to get out.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(1);
+
+int Threads() {
+  const int asked = absl::GetFlag(FLAGS_threads);
+  return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+absl::StatusOr<ComputeDevice> Device() { return ParseComputeDevice(absl::GetFlag(FLAGS_device), Threads()); }
+
+absl::Status CheckDeviceFlags() {
+  if (absl::GetFlag(FLAGS_threads) < 0) return absl::InvalidArgumentError("--threads can't be negative");
+  const std::string links = absl::GetFlag(FLAGS_device_links);
+  if (links != "auto" && links != "nccl" && links != "host") {
+    return absl::InvalidArgumentError(absl::StrCat("--device_links=", links, ": expected auto, nccl or host"));
+  }
+  const std::string output = absl::GetFlag(FLAGS_o);
+  if (output != "table" && output != "json") {
+    return absl::InvalidArgumentError(absl::StrCat("-o ", output, ": expected table or json"));
+  }
+  return Device().status();
+}
 
 absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_coordinator).empty()) {
     return absl::InvalidArgumentError("--coordinator is missing: the coordinator's host:port");
   }
   if (absl::GetFlag(FLAGS_id).empty()) return absl::InvalidArgumentError("--id is missing: worker-0, say");
-  if (absl::GetFlag(FLAGS_threads) < 0) return absl::InvalidArgumentError("--threads can't be negative");
   PENSTOCK_ASSIGN_OR_RETURN(const HostPort listen, ParseHostPort(absl::GetFlag(FLAGS_listen)));
   if (absl::GetFlag(FLAGS_address).empty() && (listen.host == "0.0.0.0" || listen.host == "::")) {
     return absl::InvalidArgumentError(absl::StrCat("--address is missing: with --listen=", absl::GetFlag(FLAGS_listen),
                                                    " other workers can't tell this machine's"));
   }
   return ParseHostPort(absl::GetFlag(FLAGS_coordinator)).status();
-}
-
-int Threads() {
-  const int asked = absl::GetFlag(FLAGS_threads);
-  return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 // Hands reports to the Member, which is made after what reports.
@@ -106,8 +134,39 @@ std::unique_ptr<Connector> Connect(const std::shared_ptr<GlooDevice>& device, co
   return MakeGlooConnector(std::move(options));
 }
 
+// Between the devices of a job's ranks; null where tensors go through the hosts' memories. Every rank comes to the same
+// result, from what the coordinator has told all of them.
+std::unique_ptr<Connector> ConnectGpus(const ComputeDevice& device, const RankPlan& plan) {
+  const std::string links = absl::GetFlag(FLAGS_device_links);
+  if (plan.mesh.size() == 1 || links == "host" || (links == "auto" && !LinkedByNccl(plan.assignment))) return nullptr;
+  DeviceLinkOptions options;
+  options.rendezvous = std::make_shared<RendezvousClient>(absl::GetFlag(FLAGS_coordinator), plan.assignment.job_id(),
+                                                          plan.assignment.epoch());
+  options.rank = plan.rank();
+  options.size = plan.mesh.size();
+  options.device = device.cuda;
+  options.topology = TopologyOf(plan);
+  for (const v1::Peer& peer : plan.assignment.peers()) options.names.push_back(peer.worker_id());
+  return ConnectDevices(std::move(options));
+}
+
+absl::Status Preflight() {
+  PENSTOCK_RETURN_IF_ERROR(CheckDeviceFlags());
+  PreflightOptions options;
+  PENSTOCK_ASSIGN_OR_RETURN(options.device, Device());
+  PENSTOCK_ASSIGN_OR_RETURN(const HostPort listen, ParseHostPort(absl::GetFlag(FLAGS_listen)));
+  options.host = absl::GetFlag(FLAGS_address).empty() ? listen.host : absl::GetFlag(FLAGS_address);
+  PENSTOCK_ASSIGN_OR_RETURN(const v1::DeviceInfo info, RunPreflight(options));
+  if (absl::GetFlag(FLAGS_o) == "json") {
+    std::printf("%s\n", DeviceJson(info).dump(2).c_str());
+    return absl::OkStatus();
+  }
+  for (const auto& [name, value] : DescribeDevice(info)) std::printf("%-18s%s\n", name.c_str(), value.c_str());
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Member::Options> MemberOptions(const RpcServer& server, const MetricsServer* metrics, WorkerNode& node,
-                                              std::atomic<bool>& refused) {
+                                              const ComputeDevice& device, std::atomic<bool>& refused) {
   Member::Options member;
   member.coordinator_address = absl::GetFlag(FLAGS_coordinator);
   member.info.set_role(v1::MEMBER_ROLE_WORKER);
@@ -116,10 +175,17 @@ absl::StatusOr<Member::Options> MemberOptions(const RpcServer& server, const Met
   if (!absl::GetFlag(FLAGS_address).empty()) address.host = absl::GetFlag(FLAGS_address);
   member.info.set_address(address.ToString());
   if (metrics != nullptr) member.info.set_metrics_address(metrics->address());
-  member.info.set_device("cpu");
+  member.info.set_device(device.name());
   member.info.set_threads(Threads());
   // Once in a process's life; every Hello carries it.
-  PENSTOCK_ASSIGN_OR_RETURN(*member.info.mutable_rates(), MeasureRates(Threads()));
+  PENSTOCK_ASSIGN_OR_RETURN(*member.info.mutable_rates(), MeasureRates(device.is_cuda() ? 0 : device.threads,
+                                                                       [device] { return CreateBackend(device); }));
+  // The CPU's rates are above, measured with the model's own code.
+  PENSTOCK_ASSIGN_OR_RETURN(
+      *member.info.mutable_device_info(),
+      RunPreflight({.device = device,
+                    .host = address.host,
+                    .budget = device.is_cuda() ? absl::Milliseconds(1500) : absl::ZeroDuration()}));
   member.on_command = [&node](const v1::MemberCommand& command) { node.OnCommand(command); };
   member.running = [&node] { return node.running(); };
   member.cursor = [&node] { return node.cursor(); };
@@ -131,7 +197,9 @@ absl::StatusOr<Member::Options> MemberOptions(const RpcServer& server, const Met
 }
 
 absl::Status Run() {
+  PENSTOCK_RETURN_IF_ERROR(CheckDeviceFlags());
   PENSTOCK_RETURN_IF_ERROR(CheckFlags());
+  PENSTOCK_ASSIGN_OR_RETURN(const ComputeDevice compute, Device());
   Metrics metrics("worker");
   WorkerMetrics worker_metrics(metrics);
   Timeline timeline;
@@ -158,6 +226,19 @@ absl::Status Run() {
   WorkerNode::Options options;
   options.threads = Threads();
   options.connect = [device](const RankPlan& plan) { return Connect(device, plan); };
+  if (compute.is_cuda()) {
+    options.backend = [compute] {
+      absl::StatusOr<std::unique_ptr<Backend>> backend = CreateBackend(compute);
+      // There was one when the process started. A kernel's error leaves the process without a device for good, and
+      // whoever looks after it starts another.
+      if (!backend.ok()) {
+        LogWarning("{} is lost, and the worker ends: {}", compute.name(), backend.status());
+        ShutdownSignal::Request();
+      }
+      return backend;
+    };
+    options.connect_devices = [compute](const RankPlan& plan) { return ConnectGpus(compute, plan); };
+  }
   options.state = CreateParameterStateClient;
   options.report = [&reporter](v1::MemberReport report) { reporter.Report(std::move(report)); };
   options.metrics = &worker_metrics;
@@ -168,7 +249,7 @@ absl::Status Run() {
 
   std::atomic<bool> refused = false;
   PENSTOCK_ASSIGN_OR_RETURN(Member::Options member_options,
-                            MemberOptions(*server, metrics_server.get(), node, refused));
+                            MemberOptions(*server, metrics_server.get(), node, compute, refused));
   PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Member> member, Member::Start(std::move(member_options)));
   reporter.Set(member.get());
   busy_node = &node;
@@ -195,7 +276,8 @@ int main(int argc, char** argv) {
   penstock::ShutdownSignal::Install();
   penstock::ParseFlags(argc, argv, penstock::kUsage);
   penstock::InitLog(absl::GetFlag(FLAGS_id).empty() ? "worker" : absl::GetFlag(FLAGS_id));
-  const absl::Status status = penstock::Run();
+  penstock::PrepareCudaEnvironment();
+  const absl::Status status = absl::GetFlag(FLAGS_preflight) ? penstock::Preflight() : penstock::Run();
   if (status.ok()) return 0;
   std::fprintf(stderr, "penstock-worker: %s\n", std::string(status.message()).c_str());
   return 1;

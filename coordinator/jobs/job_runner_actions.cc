@@ -89,7 +89,12 @@ void JobRunner::Execute(const AssignRanks& action) {
     peer.set_rank(static_cast<uint32_t>(rank));
     peer.set_worker_id(action.workers[rank].id);
     // One that is gone by now is reported lost soon, and this epoch is over.
-    if (const auto info = environment_->cluster->FindWorker(action.workers[rank])) peer.set_address(info->address());
+    const auto info = environment_->cluster->FindWorker(action.workers[rank]);
+    if (!info.has_value()) continue;
+    peer.set_address(info->address());
+    peer.set_device(info->device());
+    peer.set_nccl(info->device_info().nccl());
+    peer.set_host_id(info->host().id());
   }
   for (size_t shard = 0; shard < job_.shards.size(); ++shard) {
     const auto address = AddressOf(shard);

@@ -148,7 +148,12 @@ class Scheduler final : public Cluster, public MembershipListener {
 
   // scheduler_queue.cc
   void Schedule();
+  // Registered workers of the kind that has most.
+  int LargestKind() const;
   std::vector<WorkerRef> IdleWorkers() const;
+  // Also says which kinds there are: "2 CPU, 1 CUDA with NCCL 2.28.9".
+  std::vector<WorkerRef> OfOneKind(const JobRunner& runner, const std::vector<WorkerRef>& idle,
+                                   std::string* kinds) const;
   std::vector<WorkerRef> ChooseWorkers(const JobRunner& runner, const std::vector<WorkerRef>& idle) const;
   int RegisteredWorkers() const;
   std::string BusyDetail(const JobRunner& waiting) const;

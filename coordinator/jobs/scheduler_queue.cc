@@ -7,6 +7,16 @@
 #include "core/plan/cluster.h"
 
 namespace penstock {
+namespace {
+
+// "CPU", or "CUDA with NCCL 2.28.9".
+std::string WorkerKind(const v1::MemberInfo& info) {
+  if (!info.device().starts_with("cuda:")) return "CPU";
+  const std::string& nccl = info.device_info().nccl();
+  return nccl.empty() ? "CUDA" : absl::StrCat("CUDA with NCCL ", nccl);
+}
+
+}  // namespace
 
 void Scheduler::ScheduleSoon() {
   if (scheduling_soon_) return;
@@ -22,6 +32,16 @@ int Scheduler::RegisteredWorkers() const {
   return static_cast<int>(std::count_if(leases_.members().begin(), leases_.members().end(), [](const auto& entry) {
     return !entry.second.lost && entry.second.info.role() == v1::MEMBER_ROLE_WORKER;
   }));
+}
+
+int Scheduler::LargestKind() const {
+  std::map<std::string, int> kinds;
+  int largest = 0;
+  for (const auto& [id, member] : leases_.members()) {
+    if (member.lost || member.info.role() != v1::MEMBER_ROLE_WORKER) continue;
+    largest = std::max(largest, ++kinds[WorkerKind(member.info)]);
+  }
+  return largest;
 }
 
 std::vector<WorkerRef> Scheduler::IdleWorkers() const {
@@ -107,12 +127,44 @@ std::vector<WorkerRef> Scheduler::ChooseWorkers(const JobRunner& runner, const s
   return chosen;
 }
 
+// A job's ranks have to be of one kind: the same bits come from the same devices, and NCCL talks to its own version
+// only. Of `idle` those that are of the kind that the job has already, or else of the first kind that has enough.
+std::vector<WorkerRef> Scheduler::OfOneKind(const JobRunner& runner, const std::vector<WorkerRef>& idle,
+                                            std::string* kinds) const {
+  const auto kind_of = [this](const WorkerRef& worker) {
+    const std::optional<v1::MemberInfo> info = FindWorker(worker);
+    return info.has_value() ? WorkerKind(*info) : "";
+  };
+  std::vector<std::pair<std::string, std::vector<WorkerRef>>> groups;
+  for (const WorkerRef& worker : idle) {
+    const std::string kind = kind_of(worker);
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& entry) { return entry.first == kind; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {kind, {}});
+    group->second.push_back(worker);
+  }
+  kinds->clear();
+  for (const auto& [kind, workers] : groups) {
+    absl::StrAppend(kinds, kinds->empty() ? "" : ", ", workers.size(), " ", kind);
+  }
+  const std::vector<WorkerRef> held = runner.machine().gang().workers();
+  const std::string held_kind = held.empty() ? "" : kind_of(held.front());
+  for (const auto& [kind, workers] : groups) {
+    if (!held_kind.empty() ? kind == held_kind
+                           : workers.size() >= static_cast<size_t>(runner.machine().WorkersWanted())) {
+      return workers;
+    }
+  }
+  return {};
+}
+
 void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::string* ahead) {
   const std::shared_ptr<JobRunner> runner = runners_[index];
   const size_t wanted = static_cast<size_t>(runner->machine().WorkersWanted());
   if (wanted == 0) return;
   const int registered = RegisteredWorkers();
   const int idle_now = static_cast<int>(idle->size());
+  // One that can't run at all for now holds up nobody.
+  const bool could_run = LargestKind() >= runner->machine().gang().ranks();
   if (OlderOfSameName(*runner)) {
     runner->OnWorkersShort(registered, idle_now, "an earlier job of this name is still being cleaned up");
     return;
@@ -128,16 +180,21 @@ void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::
       ScheduleSoon();
       return;
     }
-    const std::vector<WorkerRef> offered = ChooseWorkers(*runner, *idle);
+    std::string kinds;
+    const std::vector<WorkerRef> alike = OfOneKind(*runner, *idle, &kinds);
+    if (alike.size() < wanted) {
+      runner->OnWorkersShort(registered, idle_now, absl::StrCat("all of one kind, and idle are ", kinds));
+      if (could_run) *ahead = runner->spec().name();
+      return;
+    }
+    const std::vector<WorkerRef> offered = ChooseWorkers(*runner, alike);
     std::erase_if(*idle, [&](const WorkerRef& worker) {
       return std::find(offered.begin(), offered.end(), worker) != offered.end();
     });
     runner->OnWorkersOffered(offered);
     return;
   }
-  const bool could_run = registered >= runner->machine().gang().ranks();
   runner->OnWorkersShort(registered, idle_now, could_run ? BusyDetail(*runner) : "");
-  // One that can't run at all for now holds up nobody.
   if (could_run) *ahead = runner->spec().name();
 }
 

@@ -104,6 +104,33 @@ TEST_F(SchedulerTest, TheQueueIsFirstInFirstOutAndSaysWhy) {
   ExpectState(third, v1::JOB_STATE_RUNNING);
 }
 
+TEST_F(SchedulerTest, AJobsWorkersAreOfOneKind) {
+  AddCluster(4, 1);
+  const auto make_gpu = [this](const std::string& id, const std::string& nccl) {
+    v1::MemberInfo& info = rig_.member(id).info;
+    info.set_device("cuda:0");
+    info.mutable_device_info()->set_nccl(nccl);
+    rig_.Disconnect(id);
+    rig_.Connect(id);
+  };
+  make_gpu("worker-1", "2.28.9");
+  make_gpu("worker-3", "2.27.5");
+  rig_.Settle();
+  const std::string mixed = MustSubmit(rig_.Spec("mixed", 3, 2));
+  ExpectState(mixed, v1::JOB_STATE_PENDING);
+  EXPECT_EQ(rig_.Job(mixed).message(),
+            "needs 3 workers: all of one kind, and idle are 2 CPU, 1 CUDA with NCCL 2.28.9, 1 CUDA with NCCL 2.27.5");
+  // It holds up nobody.
+  const std::string cpus = MustSubmit(rig_.Spec("cpus", 2, 2));
+  ExpectState(cpus, v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(rig_.WorkersOf(cpus), (std::vector<std::string>{"worker-0", "worker-2"}));
+  make_gpu("worker-3", "2.28.9");
+  rig_.Settle();
+  const std::string gpus = MustSubmit(rig_.Spec("gpus", 2, 2));
+  ExpectState(gpus, v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(rig_.WorkersOf(gpus), (std::vector<std::string>{"worker-1", "worker-3"}));
+}
+
 TEST_F(SchedulerTest, AWorkerWhoseProcessIsGoneIsReplacedBeforeItsLeaseEnds) {
   AddCluster(3, 1);
   const std::string id = MustSubmit(rig_.Spec("first", 2, 10));

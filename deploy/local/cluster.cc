@@ -55,7 +55,10 @@ bool ReadReadyFile(const std::string& path, std::string* address, std::string* m
 LocalCluster::LocalCluster(Options options) : options_(std::move(options)) {
   members_.push_back({Member::Role::kCoordinator, "coordinator"});
   for (int i = 0; i < options_.params; ++i) members_.push_back({Member::Role::kParams, absl::StrCat("params-", i)});
-  for (int i = 0; i < options_.workers; ++i) members_.push_back({Member::Role::kWorker, absl::StrCat("worker-", i)});
+  for (size_t i = 0; i < static_cast<size_t>(options_.workers); ++i) {
+    const std::string& device = options_.devices[i % options_.devices.size()];
+    members_.push_back({Member::Role::kWorker, absl::StrCat("worker-", i), device});
+  }
 }
 
 LocalCluster::~LocalCluster() { Stop(); }
@@ -132,6 +135,7 @@ absl::Status LocalCluster::StartMember(Member& member) {
                      "--listen=127.0.0.1:0",
                      "--metrics_listen=127.0.0.1:0",
                      absl::StrCat("--threads=", worker ? threads : std::max(1, hardware / options_.params))};
+  if (worker) child.arguments.push_back(absl::StrCat("--device=", member.device));
   PENSTOCK_ASSIGN_OR_RETURN(member.process, ChildProcess::Start(std::move(child)));
   return absl::OkStatus();
 }

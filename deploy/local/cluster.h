@@ -29,6 +29,8 @@ class LocalCluster {
     int params = 2;
     // Compute threads of each worker; 0 shares the processor's threads out between the workers, at least one each.
     int threads = 0;
+    // What the workers compute on, one after the other and again from the first: cpu, cuda:0, ...
+    std::vector<std::string> devices = {"cpu"};
     // Of the coordinator; 0 means any free one.
     int port = 0;
     absl::Duration lease = absl::Seconds(2);
@@ -65,6 +67,7 @@ class LocalCluster {
     enum class Role { kCoordinator, kParams, kWorker };
     Role role;
     std::string id;
+    std::string device = {};  // of a worker
     std::unique_ptr<ChildProcess> process = nullptr;
     bool reported_dead = false;
     // When it was started again, for the limit on restarts.

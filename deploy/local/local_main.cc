@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
@@ -19,6 +20,8 @@ ABSL_FLAG(int, workers, 4, "worker processes");
 ABSL_FLAG(int, params, 2, "parameter-service shards");
 ABSL_FLAG(std::string, dir, "penstock-local.d", "folder of the cluster: logs, the coordinator's store, cluster.json");
 ABSL_FLAG(int, threads, 0, "compute threads of each worker; 0 shares the processor out between the workers");
+ABSL_FLAG(std::vector<std::string>, device, {"cpu"},
+          "what the workers compute on: cpu, or cuda:N; of a list each worker in turn takes the next");
 ABSL_FLAG(int, replicas, 1, "copies of each parameter shard; this version has 1");
 ABSL_FLAG(int, port, 0, "port of the coordinator on 127.0.0.1; 0 takes any free one");
 ABSL_FLAG(std::string, job, "", "a job file to submit and follow; the cluster ends with the job");
@@ -52,6 +55,8 @@ absl::StatusOr<LocalCluster::Options> OptionsFromFlags() {
   options.workers = absl::GetFlag(FLAGS_workers);
   options.params = absl::GetFlag(FLAGS_params);
   options.threads = absl::GetFlag(FLAGS_threads);
+  options.devices = absl::GetFlag(FLAGS_device);
+  if (options.devices.empty()) return absl::InvalidArgumentError("--device is empty: cpu, say, or cuda:0");
   options.port = absl::GetFlag(FLAGS_port);
   options.lease = absl::GetFlag(FLAGS_lease);
   if (options.threads < 0) return absl::InvalidArgumentError("--threads must be 0 or more");

@@ -55,6 +55,8 @@ const std::vector<Entry>& Entries() {
          {"set", "", "KEY=VALUE", "override a field: --set parallel=auto; may be repeated", "", "", true}}},
        PlanJob},
       {{"worker", "list", {}, "the registered workers and what they do", "", {}}, WorkerList},
+      {{"worker", "show", {"ID"}, "one worker: its device, the libraries' versions, how fast it is", "", {}},
+       WorkerShow},
       {{"checkpoint", "list", {"JOB|DIR"}, "the checkpoints of a job, or in a folder", "", {}}, CheckpointList},
       {{"checkpoint",
         "verify",

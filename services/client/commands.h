@@ -45,6 +45,7 @@ int JobCancel(const CommandContext& context);
 int JobEvents(const CommandContext& context);
 int PlanJob(const CommandContext& context);
 int WorkerList(const CommandContext& context);
+int WorkerShow(const CommandContext& context);
 int CheckpointList(const CommandContext& context);
 int CheckpointVerify(const CommandContext& context);
 int CheckpointDiff(const CommandContext& context);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
@@ -11,6 +12,7 @@
 #include "services/client/output.h"
 #include "services/client/plot.h"
 #include "services/jobfile/job_file.h"
+#include "services/membership/device_info.h"
 
 namespace penstock {
 namespace {
@@ -192,6 +194,28 @@ int WorkerList(const CommandContext& context) {
                          rows)
                  .c_str(),
              stdout);
+  return kExitDone;
+}
+
+int WorkerShow(const CommandContext& context) {
+  auto members = context.client.ListMembers(v1::MEMBER_ROLE_WORKER);
+  if (!members.ok()) return Fail(members.status());
+  const std::string& id = context.line.arguments[0];
+  const auto found = std::find_if(members->begin(), members->end(),
+                                  [&](const v1::MemberStatus& member) { return member.info().id() == id; });
+  if (found == members->end()) {
+    return Fail(absl::NotFoundError(absl::StrCat("there is no worker ", id, "; `penstockctl worker list` has all")));
+  }
+  if (context.json) {
+    Print(MemberJson(*found));
+    return kExitDone;
+  }
+  std::vector<std::vector<std::string>> rows = {{"state", found->state()},
+                                                {"job", found->job().empty() ? "-" : found->job()},
+                                                {"address", found->info().address()},
+                                                {"computes on", found->info().device()}};
+  for (const auto& [name, value] : DescribeDevice(found->info().device_info())) rows.push_back({name, value});
+  std::fputs(FormatTable({"worker", id}, rows).c_str(), stdout);
   return kExitDone;
 }
 

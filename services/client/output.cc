@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "google/protobuf/util/time_util.h"
+#include "services/membership/device_info.h"
 
 namespace penstock {
 namespace {
@@ -85,7 +86,8 @@ Json MemberJson(const v1::MemberStatus& member) {
           {"tensor_rank", optional_rank(member.has_tensor_rank(), member.tensor_rank())},
           {"pid", member.info().pid()},
           {"incarnation", member.info().incarnation()},
-          {"heartbeat_age_seconds", Number(member.heartbeat_age_seconds())}};
+          {"heartbeat_age_seconds", Number(member.heartbeat_age_seconds())},
+          {"device_info", member.info().has_device_info() ? DeviceJson(member.info().device_info()) : Json(nullptr)}};
 }
 
 Json EventJson(const v1::Event& event) {

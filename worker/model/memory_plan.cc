@@ -1,5 +1,6 @@
 #include "worker/model/memory_plan.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -33,6 +34,33 @@ std::string MemoryPlan::Describe() const {
     const auto memory_class = static_cast<MemoryClass>(i);
     absl::StrAppendFormat(&text, "%s %s %.1f", i == 0 ? "" : ",", MemoryClassName(memory_class),
                           static_cast<double>(BytesOf(memory_class)) / kMebibyte);
+  }
+  return text;
+}
+
+std::string MemoryPlan::DescribeLargest(size_t count) const {
+  struct Tag {
+    std::string name;
+    int64_t bytes = 0;
+    int regions = 0;
+  };
+  std::vector<Tag> tags;
+  for (const Region& region : regions_) {
+    const size_t end = region.name.find_last_not_of(" 0123456789");
+    const std::string name =
+        absl::StrCat(MemoryClassName(region.memory_class), " \"", region.name.substr(0, end + 1), "\"");
+    auto tag = std::find_if(tags.begin(), tags.end(), [&](const Tag& each) { return each.name == name; });
+    if (tag == tags.end()) tag = tags.insert(tags.end(), Tag{name, 0, 0});
+    tag->bytes += region.bytes;
+    ++tag->regions;
+  }
+  std::stable_sort(tags.begin(), tags.end(), [](const Tag& a, const Tag& b) { return a.bytes > b.bytes; });
+  if (tags.size() > count) tags.resize(count);
+  std::string text;
+  for (const Tag& tag : tags) {
+    absl::StrAppendFormat(&text, "%s%s %.1f MiB", text.empty() ? "" : ", ", tag.name,
+                          static_cast<double>(tag.bytes) / kMebibyte);
+    if (tag.regions > 1) absl::StrAppend(&text, " in ", tag.regions, " regions");
   }
   return text;
 }

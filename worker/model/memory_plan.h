@@ -50,6 +50,8 @@ class MemoryPlan {
   int64_t total_bytes() const { return total_bytes_; }
   // "12.5 MiB: parameter 3.1, gradient 3.1, activation 5.2, communication 0.1, workspace 1.0".
   std::string Describe() const;
+  // What takes most, regions of a name (but for a number at its end) together: "slot 8.2 GiB in 4 regions, ...".
+  std::string DescribeLargest(size_t count) const;
 
  private:
   std::vector<Region> regions_;

@@ -44,6 +44,8 @@ class Backend {
   // For plans and reports: "cpu, 2 threads, oneDNN 2.6.3".
   virtual std::string Describe() const = 0;
 
+  // Of memory that Allocate could still give, at this moment and by the device's own account.
+  virtual absl::StatusOr<int64_t> AvailableBytes() = 0;
   // Zeroed memory, aligned for any operation. RESOURCE_EXHAUSTED names the size.
   virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) = 0;
 

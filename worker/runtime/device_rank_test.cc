@@ -101,8 +101,37 @@ INSTANTIATE_TEST_SUITE_P(Jobs, DeviceRankTest,
                                               .mirror = v1::ZeroSpec::MIRROR_OFF},
                                          Case{.name = "Bf16",
                                               .job = {.pipeline = 2, .steps = 2},
+                                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
                                               .precision = v1::TrainingSpec::PRECISION_BF16}),
                          [](const auto& info) { return info.param.name; });
+
+// What makes the other tests here worth something.
+TEST(DeviceRanksTest, TheHostCantTouchADevicesMemory) {
+  const auto memory = CreateEmulatedDevice()->Allocate(64).value();
+  EXPECT_DEATH(memory->data()[0] = std::byte{1}, "");
+}
+
+TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
+  // Of the emulator's 4 GiB each micro-batch would take more than half.
+  v1::JobSpec spec = MakeTinyJob({.data = 2});
+  spec.mutable_training()->set_micro_batch_size(1 << 16);
+  spec.mutable_training()->set_global_batch_size(1 << 17);
+  auto service = FakeStateService::Create(spec, 1);
+  ReportLog log;
+  TestEpoch::Options options{.spec = spec, .service = service, .log = &log};
+  options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); };
+  TestEpoch epoch(options);
+  ASSERT_TRUE(log.WaitForCount(v1::MemberReport::kFailed, 1));
+  epoch.StopAll();
+  for (const v1::MemberReport& report : log.All()) {
+    if (!report.has_failed()) continue;
+    EXPECT_EQ(report.failed().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+    EXPECT_TRUE(report.failed().permanent());
+    EXPECT_NE(report.failed().message().find("slot"), std::string::npos) << report.failed().message();
+    EXPECT_NE(report.failed().message().find("training.micro_batch_size: 16384 would fit"), std::string::npos)
+        << report.failed().message();
+  }
+}
 
 TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
   const Case one{.name = "", .job = {.data = 2, .steps = 2}};

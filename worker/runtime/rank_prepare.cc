@@ -1,9 +1,13 @@
 // RankRunner's way from an assignment to the first step.
+#include <algorithm>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/annotate.h"
 #include "core/base/status_macros.h"
+#include "core/plan/fitting_change.h"
 #include "core/plan/job_facts.h"
 #include "services/base/log.h"
 #include "services/data/samples.h"
@@ -16,11 +20,31 @@
 namespace penstock {
 namespace {
 
+// Of what takes most of a memory that doesn't suffice.
+constexpr size_t kTagsShown = 4;
+
 absl::Status OpenData(const RankPlan& plan, std::optional<BatchReader>* reader) {
   const v1::JobSpec& spec = plan.spec();
   PENSTOCK_ASSIGN_OR_RETURN(Samples samples, Samples::Open(spec));
   reader->emplace(std::move(samples), spec.training().micro_batch_size(), spec.model().seq_length());
   return absl::OkStatus();
+}
+
+// A device's memory that doesn't suffice: what takes most of it, and what to change about the job.
+absl::Status WithAdvice(const absl::Status& status, const MemoryPlan& memory, const RankPlan& plan, Backend* backend) {
+  std::string message =
+      absl::StrCat(absl::string_view(status.message()), "; the largest are ", memory.DescribeLargest(kTagsShown));
+  const absl::StatusOr<int64_t> available = backend->AvailableBytes();
+  if (!available.ok()) return absl::Status(status.code(), message);
+  // The operations' workspaces, which the model doesn't count.
+  int64_t modelled = 0;
+  if (const auto ranks = MemoryOfJob(plan.spec()); ranks.ok()) {
+    modelled = (*ranks)[static_cast<size_t>(plan.rank())].total();
+  }
+  const int64_t beyond = modelled > 0 ? std::max<int64_t>(0, memory.total_bytes() - modelled) : 0;
+  const std::optional<std::string> change = SmallestFittingChange(plan.spec(), *available, beyond);
+  absl::StrAppend(&message, "; ", change.value_or("the model needs more or larger devices"));
+  return absl::Status(status.code(), message);
 }
 
 }  // namespace
@@ -40,11 +64,6 @@ absl::Status RankRunner::PlanRank(Session& session) {
     PENSTOCK_ASSIGN_OR_RETURN(session.validation, plan.Validation(session.validation_micro_batches));
   }
 
-  if (options_.backend) {
-    PENSTOCK_ASSIGN_OR_RETURN(session.backend, options_.backend());
-  } else {
-    PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
-  }
   const StageOptions stage{.blocks = plan.parameters.blocks,
                            .micro_batch_size = spec.training().micro_batch_size(),
                            .slots = plan.slots,
@@ -59,7 +78,12 @@ absl::Status RankRunner::PlanRank(Session& session) {
   PENSTOCK_RETURN_IF_ERROR(session.executor->PlanMemory(*session.model, &session.memory));
   session.exchange->PlanMemory(&session.memory);
   if (UpdatesLocally(spec)) PENSTOCK_RETURN_IF_ERROR(PlanLocal(session));
-  PENSTOCK_ASSIGN_OR_RETURN(session.arena, Arena::Allocate(session.memory, session.backend.get()));
+  absl::StatusOr<Arena> arena = Arena::Allocate(session.memory, session.backend.get());
+  if (absl::IsResourceExhausted(arena.status())) {
+    return WithAdvice(arena.status(), session.memory, plan, session.backend.get());
+  }
+  PENSTOCK_RETURN_IF_ERROR(arena.status());
+  session.arena = *std::move(arena);
   if (!session.backend->host_memory()) {
     PENSTOCK_ASSIGN_OR_RETURN(session.host_arena, Arena::AllocateHost(session.host_memory, session.backend.get()));
   }
@@ -137,6 +161,12 @@ absl::Status RankRunner::Connect(Session& session) {
 
 absl::Status RankRunner::Prepare(Session& session) {
   progress_.Set(options_.assignment.start_step(), "planning memory");
+  if (options_.backend) {
+    // A device that is lost is no fault of the job's: another worker may do.
+    PENSTOCK_ASSIGN_OR_RETURN(session.backend, options_.backend());
+  } else {
+    PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
+  }
   PENSTOCK_RETURN_IF_ERROR(MarkPermanent(PlanRank(session)));
   PENSTOCK_RETURN_IF_ERROR(Connect(session));
   progress_.Set(options_.assignment.start_step(), "pulling the start version");

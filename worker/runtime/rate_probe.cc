@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <thread>
@@ -15,7 +14,6 @@
 #include "core/model/parameter_table.h"
 #include "worker/model/memory_plan.h"
 #include "worker/model/stage_model.h"
-#include "worker/ops/cpu/cpu_backend.h"
 
 namespace penstock {
 namespace {
@@ -35,7 +33,7 @@ constexpr uint32_t kLongSeq = 128;
 constexpr Width kHead = {256, 256, 3};
 constexpr uint32_t kHeadVocab = 2048;
 // Far more than caches close to a core hold.
-constexpr size_t kCopyBytes = size_t{24} << 20;
+constexpr int64_t kCopyBytes = int64_t{24} << 20;
 constexpr int kCopyRuns = 3;
 // Attention is never taken for faster than this share of the time of its layer allows: a difference of two times that
 // are nearly the same says little.
@@ -108,11 +106,14 @@ absl::StatusOr<PassSeconds> TimeBlock(const v1::ModelSpec& spec, int block, uint
   PassSeconds best;
   absl::Status status;
   for (int run = 0; run < runs && status.ok(); ++run) {
-    best.forward =
-        std::min(best.forward, SecondsOf(probe.threads, [&] { status.Update(model->Forward(0, args).status()); }));
-    best.backward =
-        std::min(best.backward,
-                 SecondsOf(probe.threads, [&] { status.Update(model->Backward(0, args.output, arena.Bytes(input))); }));
+    best.forward = std::min(best.forward, SecondsOf(probe.threads, [&] {
+                              status.Update(model->Forward(0, args).status());
+                              status.Update(probe.backend->Synchronize({}));
+                            }));
+    best.backward = std::min(best.backward, SecondsOf(probe.threads, [&] {
+                               status.Update(model->Backward(0, args.output, arena.Bytes(input)));
+                               status.Update(probe.backend->Synchronize({}));
+                             }));
   }
   PENSTOCK_RETURN_IF_ERROR(status);
   return best;
@@ -178,16 +179,20 @@ absl::Status MeasureHead(const Probe& probe, v1::ComputeRates* rates) {
   return absl::OkStatus();
 }
 
-void MeasureMemory(v1::WorkerRates* rates) {
-  std::vector<char> from(kCopyBytes, 1);
-  std::vector<char> to(kCopyBytes, 2);
+absl::Status MeasureMemory(int threads, Backend* backend, v1::WorkerRates* rates) {
+  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceMemory> from, backend->Allocate(kCopyBytes));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceMemory> to, backend->Allocate(kCopyBytes));
   double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < kCopyRuns; ++run) {
-    best = std::min(best, SecondsOf(1, [&] { std::memcpy(to.data(), from.data(), kCopyBytes); }));
-    // Whoever reads the copy keeps the compiler from leaving it out.
-    from[static_cast<size_t>(run)] = to[kCopyBytes - 1];
+  absl::Status status;
+  for (int run = 0; run < kCopyRuns && status.ok(); ++run) {
+    best = std::min(best, SecondsOf(threads, [&] {
+                      status.Update(backend->Copy({}, from->data(), to->data(), kCopyBytes));
+                      status.Update(backend->Synchronize({}));
+                    }));
   }
+  PENSTOCK_RETURN_IF_ERROR(status);
   rates->set_memory_bytes_per_second(2.0 * static_cast<double>(kCopyBytes) / best);
+  return absl::OkStatus();
 }
 
 absl::Status MeasureCompute(const Probe& probe, v1::ComputeRates* rates) {
@@ -195,20 +200,22 @@ absl::Status MeasureCompute(const Probe& probe, v1::ComputeRates* rates) {
   return MeasureHead(probe, rates);
 }
 
-absl::Status Measure(int threads, v1::WorkerRates* rates) {
-  PENSTOCK_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, CreateCpuBackend({.threads = threads}));
-  PENSTOCK_RETURN_IF_ERROR(MeasureCompute({DataType::kFloat32, threads, backend.get()}, rates->mutable_fp32()));
-  PENSTOCK_RETURN_IF_ERROR(MeasureCompute({DataType::kBfloat16, threads, backend.get()}, rates->mutable_bf16()));
-  MeasureMemory(rates);
-  return absl::OkStatus();
+absl::Status Measure(int threads, Backend* backend, v1::WorkerRates* rates) {
+  PENSTOCK_RETURN_IF_ERROR(MeasureCompute({DataType::kFloat32, threads, backend}, rates->mutable_fp32()));
+  PENSTOCK_RETURN_IF_ERROR(MeasureCompute({DataType::kBfloat16, threads, backend}, rates->mutable_bf16()));
+  return MeasureMemory(threads, backend, rates);
 }
 
 }  // namespace
 
-absl::StatusOr<v1::WorkerRates> MeasureRates(int threads) {
+absl::StatusOr<v1::WorkerRates> MeasureRates(int threads,
+                                             const std::function<absl::StatusOr<std::unique_ptr<Backend>>()>& create) {
   v1::WorkerRates rates;
   absl::Status status;
-  std::thread measuring([&] { status = Measure(threads, &rates); });
+  std::thread measuring([&] {
+    absl::StatusOr<std::unique_ptr<Backend>> backend = create();
+    status = backend.ok() ? Measure(threads, backend->get(), &rates) : backend.status();
+  });
   measuring.join();
   PENSTOCK_RETURN_IF_ERROR(status);
   return rates;

@@ -7,13 +7,18 @@
 #ifndef PENSTOCK_WORKER_RUNTIME_RATE_PROBE_H_
 #define PENSTOCK_WORKER_RUNTIME_RATE_PROBE_H_
 
+#include <functional>
+#include <memory>
+
 #include "absl/status/statusor.h"
 #include "protos/penstock/v1/coordinator.pb.h"
+#include "worker/ops/backend.h"
 
 namespace penstock {
 
-// With `threads` threads, as in CpuBackendOptions.
-absl::StatusOr<v1::WorkerRates> MeasureRates(int threads);
+// On the backend that `create` makes. `threads`: the CPU's that it computes with, 0 of another device.
+absl::StatusOr<v1::WorkerRates> MeasureRates(int threads,
+                                             const std::function<absl::StatusOr<std::unique_ptr<Backend>>()>& create);
 
 }  // namespace penstock
 

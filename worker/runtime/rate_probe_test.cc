@@ -3,13 +3,14 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "worker/ops/cpu/cpu_backend.h"
 
 namespace penstock {
 namespace {
 
 // No figure is asserted, only that each one is there and that none is absurd.
 TEST(RateProbeTest, EveryRateIsMeasured) {
-  const auto rates = MeasureRates(1);
+  const auto rates = MeasureRates(1, [] { return CreateCpuBackend({.threads = 1}); });
   ASSERT_TRUE(rates.ok()) << rates.status();
   for (const v1::ComputeRates* compute : {&rates->fp32(), &rates->bf16()}) {
     ASSERT_GE(compute->layers_size(), 3);
@@ -31,7 +32,8 @@ TEST(RateProbeTest, EveryRateIsMeasured) {
 }
 
 TEST(RateProbeTest, ThreadsThatCannotBeAreRefused) {
-  EXPECT_EQ(MeasureRates(0).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MeasureRates(0, [] { return CreateCpuBackend({.threads = 0}); }).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

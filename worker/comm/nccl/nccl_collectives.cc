@@ -88,19 +88,19 @@ absl::Status NcclGroup::ReduceScatterFast(absl::Span<float> data, absl::Span<con
   return AwaitAll();
 }
 
-absl::Status NcclGroup::AllGather(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
+absl::Status NcclGroup::AllGather(absl::Span<std::byte> data, absl::Span<const std::vector<Part>> parts) {
   PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
     Calls calls;
     for (int i = 0; i < members_; ++i) {
       if (i == self_) continue;
       for (const Part& part : parts[i]) {
         if (part.count == 0 || !calls.ok()) continue;
-        calls.Add(channel_->nccl().Recv(data.data() + part.begin, part.count, ncclFloat32, i, channel_->comm(),
+        calls.Add(channel_->nccl().Recv(data.data() + part.begin, part.count, ncclUint8, i, channel_->comm(),
                                         channel_->stream()));
       }
       for (const Part& part : parts[self_]) {
         if (part.count == 0 || !calls.ok()) continue;
-        calls.Add(channel_->nccl().Send(data.data() + part.begin, part.count, ncclFloat32, i, channel_->comm(),
+        calls.Add(channel_->nccl().Send(data.data() + part.begin, part.count, ncclUint8, i, channel_->comm(),
                                         channel_->stream()));
       }
     }

@@ -24,7 +24,7 @@ class NcclGroup {
   // Arguments were checked. `data` is device memory. Each one waits for its end.
   absl::Status ReduceScatterInOrder(absl::Span<float> data, absl::Span<const std::vector<Part>> parts);
   absl::Status ReduceScatterFast(absl::Span<float> data, absl::Span<const std::vector<Part>> parts);
-  absl::Status AllGather(absl::Span<float> data, absl::Span<const std::vector<Part>> parts);
+  absl::Status AllGather(absl::Span<std::byte> data, absl::Span<const std::vector<Part>> parts);
   absl::Status AllReduceFast(absl::Span<float> data);
   absl::Status Broadcast(int root, absl::Span<std::byte> data);
   absl::Status Barrier();

@@ -101,16 +101,17 @@ class NcclCommunicator : public Communicator {
                              absl::Span<const std::vector<Part>> parts) override {
     PENSTOCK_RETURN_IF_ERROR(CheckParts(group, static_cast<int64_t>(data.size()), parts));
     return Collective(group, [&](NcclGroup& members) {
-      CountGroup(group, parts, /*gather=*/false);
+      CountGroup(group, parts, sizeof(float), /*gather=*/false);
       return fast_sums_ ? members.ReduceScatterFast(data, parts) : members.ReduceScatterInOrder(data, parts);
     });
   }
 
-  absl::Status AllGather(absl::Span<const int> group, absl::Span<float> data,
-                         absl::Span<const std::vector<Part>> parts) override {
+  // AllGather is Communicator's, in bytes.
+  absl::Status AllGatherBytes(absl::Span<const int> group, absl::Span<std::byte> data,
+                              absl::Span<const std::vector<Part>> parts) override {
     PENSTOCK_RETURN_IF_ERROR(CheckParts(group, static_cast<int64_t>(data.size()), parts));
     return Collective(group, [&](NcclGroup& members) {
-      CountGroup(group, parts, /*gather=*/true);
+      CountGroup(group, parts, 1, /*gather=*/true);
       return members.AllGather(data, parts);
     });
   }
@@ -193,11 +194,13 @@ class NcclCommunicator : public Communicator {
     return run(*found->second);
   }
 
-  void CountGroup(absl::Span<const int> group, absl::Span<const std::vector<Part>> parts, bool gather) {
+  void CountGroup(absl::Span<const int> group, absl::Span<const std::vector<Part>> parts, size_t element_bytes,
+                  bool gather) {
     uint64_t own = 0;
     uint64_t others = 0;
     for (size_t i = 0; i < group.size(); ++i) {
-      for (const Part& part : parts[i]) (group[i] == rank_ ? own : others) += part.count * sizeof(float);
+      for (const Part& part : parts[i])
+        (group[i] == rank_ ? own : others) += static_cast<uint64_t>(part.count) * element_bytes;
     }
     const uint64_t peers = group.size() - 1;
     CountSent(gather ? own * peers : others);
@@ -345,6 +348,12 @@ class NcclConnector : public Connector {
 };
 
 }  // namespace
+
+absl::StatusOr<std::string> NcclVersion() {
+  PENSTOCK_ASSIGN_OR_RETURN(const NcclLibrary* const nccl, NcclLibrary::Get());
+  const int version = nccl->version;
+  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
 
 std::unique_ptr<Connector> MakeNcclConnector(NcclConnectorOptions options) {
   return std::make_unique<NcclConnector>(std::move(options));

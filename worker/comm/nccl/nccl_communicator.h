@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/comm/connector.h"
 #include "worker/comm/nccl/nccl_topology.h"
@@ -49,6 +50,9 @@ struct NcclConnectorOptions {
   // Of each message and collective, as with Gloo.
   absl::Duration wait_timeout = absl::Minutes(10);
 };
+
+// "2.28.9", of the library that jobs will use. FAILED_PRECONDITION where there is none, or one that is too old.
+absl::StatusOr<std::string> NcclVersion();
 
 // Connect gives FAILED_PRECONDITION where there is no device or no NCCL.
 std::unique_ptr<Connector> MakeNcclConnector(NcclConnectorOptions options);

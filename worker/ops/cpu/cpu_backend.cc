@@ -39,6 +39,8 @@ class CpuBackend : public Backend {
                         version->minor, ".", version->patch);
   }
 
+  absl::StatusOr<int64_t> AvailableBytes() override { return cpu::AvailableHostBytes(); }
+
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override {
     return cpu::AllocateHostMemory(bytes);
   }

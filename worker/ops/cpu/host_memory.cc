@@ -33,8 +33,9 @@ class HostMemory : public DeviceMemory {
   const size_t size_;
 };
 
-// What can be taken without swapping, by the kernel's own estimate; no limit where it doesn't say.
-int64_t AvailableBytes() {
+}  // namespace
+
+int64_t AvailableHostBytes() {
   std::FILE* file = std::fopen("/proc/meminfo", "re");
   if (file == nullptr) return std::numeric_limits<int64_t>::max();
   int64_t kibibytes = -1;
@@ -47,12 +48,10 @@ int64_t AvailableBytes() {
   return kibibytes < 0 ? std::numeric_limits<int64_t>::max() : kibibytes * 1024;
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<DeviceMemory>> AllocateHostMemory(int64_t bytes) {
   if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("can't allocate ", bytes, " bytes"));
   if (bytes == 0) return std::unique_ptr<DeviceMemory>(std::make_unique<HostMemory>(nullptr, 0));
-  if (const int64_t available = AvailableBytes(); bytes > available) {
+  if (const int64_t available = AvailableHostBytes(); bytes > available) {
     return absl::ResourceExhaustedError(
         absl::StrCat("this host has ", available, " bytes of memory available, ", bytes, " are wanted"));
   }

@@ -14,6 +14,9 @@ namespace penstock::cpu {
 // host has available: asking for it would bring the out-of-memory killer, to us or to a neighbour.
 absl::StatusOr<std::unique_ptr<DeviceMemory>> AllocateHostMemory(int64_t bytes);
 
+// What can be taken without swapping, by the kernel's own estimate; no limit where it doesn't say.
+int64_t AvailableHostBytes();
+
 }  // namespace penstock::cpu
 
 #endif  // PENSTOCK_WORKER_OPS_CPU_HOST_MEMORY_H_

@@ -160,6 +160,13 @@ class Memory {
     return memory == nullptr || taken_.erase(static_cast<size_t>(static_cast<std::byte*>(memory) - base_)) > 0;
   }
 
+  size_t Unused() {
+    const std::lock_guard<std::recursive_mutex> lock(mutex);
+    size_t unused = kBytes;
+    for (const auto& [begin, taken] : taken_) unused -= taken;
+    return unused;
+  }
+
   // Of the thread that holds the mutex.
   void Open() {
     if (depth_++ == 0) Protect(PROT_READ | PROT_WRITE);
@@ -249,6 +256,12 @@ int CountInBlock(bool value) {
 
 using penstock::cuda::emulator::DeviceAccess;
 using penstock::cuda::emulator::TheMemory;
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *free = TheMemory().Unused();
+  *total = *free;
+  return cudaSuccess;
+}
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = TheMemory().Allocate(bytes);
