@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <utility>
 
@@ -149,13 +150,18 @@ TestEpoch::TestEpoch(const Options& options) : options_(options) {
 }
 
 bool TestEpoch::WaitFinished(absl::Duration timeout) {
-  return options_.log->WaitFor(
+  const bool finished = options_.log->WaitFor(
       [this](const std::vector<v1::MemberReport>& reports) {
         return std::any_of(reports.begin(), reports.end(), [this](const v1::MemberReport& report) {
           return report.has_finished() && report.epoch() == options_.epoch;
         });
       },
       timeout);
+  if (finished) return true;
+  for (const v1::MemberReport& report : options_.log->All()) {
+    if (report.has_failed()) std::fprintf(stderr, "%s\n", report.ShortDebugString().c_str());
+  }
+  return false;
 }
 
 bool TestEpoch::WaitIdle(absl::Duration timeout) {

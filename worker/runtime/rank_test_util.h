@@ -82,7 +82,7 @@ class TestEpoch {
   int size() const { return static_cast<int>(runners_.size()); }
   FakeNetwork& network() { return *network_; }
   // Waits for JobFinished.
-  bool WaitFinished(absl::Duration timeout = absl::Seconds(60));
+  bool WaitFinished(absl::Duration timeout = absl::Seconds(30));
   // Waits until every rank has done its last step.
   bool WaitIdle(absl::Duration timeout = absl::Seconds(60));
   void StopAll();
