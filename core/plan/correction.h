@@ -19,7 +19,7 @@ inline constexpr double kCorrectionMax = 4;
 
 // The factors under which `prediction`, which was made with `used`, would have come out as measured: passes by their
 // own time, the exchange halfway (in ratio) towards what is left of the step once passes and bubble are taken off.
-// `used` where nothing was measured.
+// `used` where nothing was measured, or where ranks share cores.
 CostCorrection Corrected(const Prediction& prediction, const CostCorrection& used, const MeasuredStep& measured);
 
 }  // namespace penstock

@@ -28,6 +28,17 @@ TEST(CorrectionTest, PassesAndExchangeAreToldApart) {
   EXPECT_NEAR(corrected.exchange, 2, 1e-12);
 }
 
+TEST(CorrectionTest, NothingIsLearntWhereRanksShareCores) {
+  Prediction prediction = Predicted(2, 0.5, 0.25);
+  prediction.costs.simulation.host_cores = {2};
+  StageCosts stage;
+  stage.loads = {{.host = 0, .cores = 1, .exchange_cores = 0}};
+  prediction.costs.simulation.stages = {stage, stage};
+  EXPECT_NEAR(Corrected(prediction, {1, 1}, {6, 4}).compute, 2, 1e-12);
+  prediction.costs.simulation.stages.push_back(stage);
+  EXPECT_EQ(Corrected(prediction, {1, 1}, {6, 4}).compute, 1);
+}
+
 TEST(CorrectionTest, StaysWithinBoundsAndIgnoresNonsense) {
   const CostCorrection wild = Corrected(Predicted(1, 0, 1), {1, 1}, {1e9, 1e6});
   EXPECT_EQ(wild.compute, kCorrectionMax);

@@ -39,7 +39,7 @@ constexpr double kExchangeCores = 0.5;
 constexpr double kUpdateBytesPerElement = 28;
 // A sum over the tensor group in the middle of a pass, without its bytes: rounds of messages (one between two ranks,
 // two between more), for each of which all ranks must have the processor.
-constexpr double kTensorRoundSeconds = 0.5e-3;
+constexpr double kTensorRoundSeconds = 50e-6;
 // Around a pass: the instruction list, the samples, the timeline.
 constexpr double kPassSeconds = 40e-6;
 // Of the embedding, for each of the elements that the table counts an addition for: read two, write one.
