@@ -51,12 +51,9 @@ class FakeStateClient : public StateClient {
 
   absl::Status Pull(uint64_t version, std::span<const WeightRange> ranges, absl::Duration timeout) override {
     std::unique_lock<std::mutex> lock(service_->mutex_);
-    const auto committed = [&] { return *std::min_element(service_->committed_.begin(), service_->committed_.end()); };
-    const bool done = service_->changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout),
-                                                  [&] { return !CheckLocked().ok() || committed() >= version; });
-    PENSTOCK_RETURN_IF_ERROR(CheckLocked());
-    if (!done) return absl::DeadlineExceededError(absl::StrCat("version ", version, " wasn't committed in time"));
-    if (committed() > version) return absl::FailedPreconditionError(absl::StrCat("version ", version, " is past"));
+    PENSTOCK_RETURN_IF_ERROR(AwaitLocked(lock, version, timeout));
+    if (CommittedLocked() > version)
+      return absl::FailedPreconditionError(absl::StrCat("version ", version, " is past"));
     for (const WeightRange& range : ranges) {
       const float* const from = service_->NumbersLocked(range.kind, service_->weights_).data() + range.range.begin;
       const size_t size = static_cast<size_t>(range.range.size());
@@ -70,7 +67,9 @@ class FakeStateClient : public StateClient {
   }
 
   absl::Status AwaitVersion(uint64_t version, std::span<const ElementRange>, absl::Duration timeout) override {
-    return Pull(version, {}, timeout);
+    // A rank that owns nothing doesn't hold later versions up, so one of them will do.
+    std::unique_lock<std::mutex> lock(service_->mutex_);
+    return AwaitLocked(lock, version, timeout);
   }
 
   void Prepare(int shard, uint64_t step, const v1::StepInputs& inputs,
@@ -115,6 +114,16 @@ class FakeStateClient : public StateClient {
   }
 
  private:
+  uint64_t CommittedLocked() const {
+    return *std::min_element(service_->committed_.begin(), service_->committed_.end());
+  }
+  absl::Status AwaitLocked(std::unique_lock<std::mutex>& lock, uint64_t version, absl::Duration timeout) {
+    const bool done = service_->changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout),
+                                                  [&] { return !CheckLocked().ok() || CommittedLocked() >= version; });
+    PENSTOCK_RETURN_IF_ERROR(CheckLocked());
+    if (done) return absl::OkStatus();
+    return absl::DeadlineExceededError(absl::StrCat("version ", version, " wasn't committed in time"));
+  }
   absl::Status CheckLocked() const {
     PENSTOCK_RETURN_IF_ERROR(cancelled_);
     return service_->CheckEpoch(epoch_);
