@@ -5,8 +5,6 @@
 #include <omp.h>
 #include <sys/mman.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -17,6 +15,7 @@
 #include "absl/flags/parse.h"
 #include "core/base/bfloat16.h"
 #include "core/optimizer/adamw.h"
+#include "tests/bench/bench_stats.h"
 
 ABSL_FLAG(size_t, parameters, 123'849'984, "elements");
 ABSL_FLAG(int, threads, 2, "threads");
@@ -48,17 +47,17 @@ double MedianMs(const std::function<void(size_t begin, size_t size)>& part) {
   const int threads = absl::GetFlag(FLAGS_threads);
   std::vector<double> times;
   for (int run = 0; run <= absl::GetFlag(FLAGS_runs); ++run) {
-    const auto start = std::chrono::steady_clock::now();
+    const double seconds = penstock::SecondsOf([&] {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int thread = 0; thread < threads; ++thread) {
-      const size_t begin = elements * static_cast<size_t>(thread) / static_cast<size_t>(threads);
-      const size_t end = elements * static_cast<size_t>(thread + 1) / static_cast<size_t>(threads);
-      part(begin, end - begin);
-    }
-    if (run > 0) times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      for (int thread = 0; thread < threads; ++thread) {
+        const size_t begin = elements * static_cast<size_t>(thread) / static_cast<size_t>(threads);
+        const size_t end = elements * static_cast<size_t>(thread + 1) / static_cast<size_t>(threads);
+        part(begin, end - begin);
+      }
+    });
+    if (run > 0) times.push_back(seconds);
   }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2] * 1e3;
+  return penstock::Median(times) * 1e3;
 }
 
 void Report(const char* what, double ms, double bytes) {

@@ -3,14 +3,13 @@
 // PyTorch.
 //
 //   bazel run -c opt //tests/bench:train_step -- --precision bf16
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -20,7 +19,7 @@
 #include "core/base/status_macros.h"
 #include "core/model/parameter_table.h"
 #include "core/optimizer/adamw.h"
-#include "core/optimizer/square_sum.h"
+#include "tests/bench/bench_stats.h"
 #include "worker/model/memory_plan.h"
 #include "worker/model/stage_model.h"
 #include "worker/ops/cpu/cpu_backend.h"
@@ -41,7 +40,6 @@ namespace penstock {
 namespace {
 
 constexpr int kWarmupSteps = 2;
-constexpr size_t kPieceElements = 65'536;
 
 // Fixed numbers of about the size of initial weights.
 float Noise(size_t i) {
@@ -70,9 +68,8 @@ class Trainer {
 
   Trainer(const ParameterTable& table, DataType type, int threads) : table_(table), type_(type), threads_(threads) {}
   void AddStretch(std::span<float> gradient, std::span<std::byte> weights, size_t offset);
-  double SquareSum() const;
-  void Update(const AdamWParams& params);
-  void UpdatePart(const AdamWParams& params, Stretch& stretch, size_t begin, size_t end) const;
+  absl::StatusOr<double> SquareSum() const;
+  absl::Status Update(const AdamWParams& params);
 
   const ParameterTable table_;
   const DataType type_;
@@ -121,43 +118,31 @@ void Trainer::AddStretch(std::span<float> gradient, std::span<std::byte> weights
 }
 
 // Piece by piece, as the parameter service and the ranks take the norm.
-double Trainer::SquareSum() const {
-  double total = 0;
+absl::StatusOr<double> Trainer::SquareSum() const {
+  constexpr size_t kPiece = static_cast<size_t>(kPieceElements);
+  std::vector<std::span<const float>> pieces;
   for (const Stretch& stretch : stretches_) {
-    const size_t pieces = (stretch.gradient.size() + kPieceElements - 1) / kPieceElements;
-    std::vector<double> sums(pieces);
-#pragma omp parallel for num_threads(threads_) schedule(static)
-    for (size_t piece = 0; piece < pieces; ++piece) {
-      const size_t begin = piece * kPieceElements;
-      sums[piece] =
-          SumOfSquares(stretch.gradient.subspan(begin, std::min(kPieceElements, stretch.gradient.size() - begin)));
+    const size_t size = stretch.gradient.size();
+    for (size_t begin = 0; begin < size; begin += kPiece) {
+      pieces.push_back(stretch.gradient.subspan(begin, std::min(kPiece, size - begin)));
     }
-    for (const double sum : sums) total += sum;
   }
-  return total;
+  std::vector<double> sums(pieces.size());
+  PENSTOCK_RETURN_IF_ERROR(backend_->SquareSums({}, pieces, sums.data()));
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-void Trainer::UpdatePart(const AdamWParams& params, Stretch& stretch, size_t begin, size_t end) const {
-  const size_t size = end - begin;
-  const std::span<const float> gradient = stretch.gradient.subspan(begin, size);
-  const std::span<float> m(stretch.exp_avg.data() + begin, size), v(stretch.exp_avg_sq.data() + begin, size);
-  if (type_ == DataType::kBfloat16) {
-    const std::span<Bfloat16> rounded(reinterpret_cast<Bfloat16*>(stretch.weights.data()) + begin, size);
-    AdamWUpdate(params, gradient, {stretch.master.data() + begin, size}, m, v, rounded);
-  } else {
-    AdamWUpdate(params, gradient, {reinterpret_cast<float*>(stretch.weights.data()) + begin, size}, m, v);
-  }
-}
-
-void Trainer::Update(const AdamWParams& params) {
+absl::Status Trainer::Update(const AdamWParams& params) {
   for (Stretch& stretch : stretches_) {
     const size_t size = stretch.gradient.size();
-    const size_t threads = static_cast<size_t>(threads_);
-#pragma omp parallel for num_threads(threads_) schedule(static, 1)
-    for (size_t chunk = 0; chunk < threads; ++chunk) {
-      UpdatePart(params, stretch, size * chunk / threads, size * (chunk + 1) / threads);
-    }
+    const bool rounds = type_ == DataType::kBfloat16;
+    const std::span<float> weights(rounds ? stretch.master.data() : reinterpret_cast<float*>(stretch.weights.data()),
+                                   size);
+    const std::span<Bfloat16> rounded(reinterpret_cast<Bfloat16*>(stretch.weights.data()), rounds ? size : 0);
+    PENSTOCK_RETURN_IF_ERROR(
+        backend_->AdamW({}, params, stretch.gradient, weights, stretch.exp_avg, stretch.exp_avg_sq, rounded));
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<double> Trainer::Step(const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) {
@@ -182,23 +167,19 @@ absl::StatusOr<double> Trainer::Step(const std::vector<int32_t>& tokens, const s
   float* const head = stretches_[0].gradient.data();
 #pragma omp parallel for num_threads(threads_) schedule(static)
   for (size_t i = 0; i < embedding.size(); ++i) head[i] += embedding[i];
-  const double norm = std::sqrt(SquareSum()) / static_cast<double>(loss.target_count);
+  PENSTOCK_ASSIGN_OR_RETURN(const double square_sum, SquareSum());
+  const double norm = std::sqrt(square_sum) / static_cast<double>(loss.target_count);
   const auto measured = Clock::now();
   ++step_;
   AdamWParams params{.learning_rate = 1e-4F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-8F, .weight_decay = 0.1F};
   params.gradient_scale = static_cast<float>((norm > 1 ? 1 / norm : 1.0) / static_cast<double>(loss.target_count));
   params.bias_correction1 = static_cast<float>(1 / (1 - std::pow(0.9, step_)));
   params.bias_correction2 = static_cast<float>(1 / (1 - std::pow(0.999, step_)));
-  Update(params);
+  PENSTOCK_RETURN_IF_ERROR(Update(params));
   const auto updated = Clock::now();
   const auto between = [](auto a, auto b) { return std::chrono::duration<double>(b - a).count(); };
   seconds_ = {between(start, passed), between(passed, measured), between(measured, updated)};
   return loss.loss / static_cast<double>(loss.target_count);
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 absl::Status Run() {
