@@ -7,6 +7,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "worker/ops/attention.h"
+#include "worker/ops/cross_entropy.h"
+#include "worker/ops/embedding.h"
+#include "worker/ops/layer_norm.h"
+#include "worker/ops/linear.h"
+#include "worker/ops/linear_cross_entropy.h"
+#include "worker/ops/split_cross_entropy.h"
 
 namespace penstock {
 
@@ -24,6 +31,41 @@ inline absl::Status CheckPositive(const char* operation, std::initializer_list<D
     }
   }
   return absl::OkStatus();
+}
+
+// Of the shapes whose sizes must all be positive.
+inline absl::Status CheckShape(const LinearShape& shape) {
+  return CheckPositive("linear", {{"rows", shape.rows}, {"in", shape.in}, {"out", shape.out}});
+}
+inline absl::Status CheckShape(const LayerNormShape& shape) {
+  return CheckPositive("layer norm", {{"rows", shape.rows}, {"width", shape.width}});
+}
+inline absl::Status CheckShape(const AttentionShape& shape) {
+  return CheckPositive(
+      "attention",
+      {{"batch", shape.batch}, {"seq_length", shape.seq_length}, {"heads", shape.heads}, {"head_dim", shape.head_dim}});
+}
+inline absl::Status CheckShape(const EmbeddingShape& shape) {
+  return CheckPositive("embedding", {{"batch", shape.batch},
+                                     {"seq_length", shape.seq_length},
+                                     {"vocab_size", shape.vocab_size},
+                                     {"hidden", shape.hidden}});
+}
+inline absl::Status CheckShape(const CrossEntropyShape& shape) {
+  return CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}});
+}
+inline absl::Status CheckShape(const LinearCrossEntropyShape& shape) {
+  return CheckPositive("output head", {{"rows", shape.rows},
+                                       {"in", shape.in},
+                                       {"vocab_size", shape.vocab_size},
+                                       {"columns", shape.columns()},
+                                       {"ranks", shape.ranks}});
+}
+inline absl::Status CheckShape(const SplitCrossEntropyShape& shape) {
+  return CheckPositive("split cross-entropy", {{"rows", shape.rows},
+                                               {"vocab_size", shape.vocab_size},
+                                               {"columns", shape.vocab_end - shape.vocab_begin},
+                                               {"ranks", shape.ranks}});
 }
 
 }  // namespace penstock

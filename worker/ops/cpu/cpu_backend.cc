@@ -94,20 +94,17 @@ class CpuBackend : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("linear", {{"rows", shape.rows}, {"in", shape.in}, {"out", shape.out}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateLinear(shape, &matmuls_);
   }
 
   absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("layer norm", {{"rows", shape.rows}, {"width", shape.width}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateLayerNorm(shape, threads_);
   }
 
   absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("attention", {{"batch", shape.batch},
-                                                         {"seq_length", shape.seq_length},
-                                                         {"heads", shape.heads},
-                                                         {"head_dim", shape.head_dim}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateCausalAttention(shape, threads_);
   }
 
@@ -122,15 +119,12 @@ class CpuBackend : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("embedding", {{"batch", shape.batch},
-                                                         {"seq_length", shape.seq_length},
-                                                         {"vocab_size", shape.vocab_size},
-                                                         {"hidden", shape.hidden}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateEmbedding(shape, threads_);
   }
 
   absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateCrossEntropy(shape, threads_);
   }
 
@@ -150,20 +144,13 @@ class CpuBackend : public Backend {
 
   absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(
       const LinearCrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("output head", {{"rows", shape.rows},
-                                                           {"in", shape.in},
-                                                           {"vocab_size", shape.vocab_size},
-                                                           {"columns", shape.columns()},
-                                                           {"ranks", shape.ranks}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateLinearCrossEntropy(shape, &matmuls_);
   }
 
   absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
       const SplitCrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("split cross-entropy", {{"rows", shape.rows},
-                                                                   {"vocab_size", shape.vocab_size},
-                                                                   {"columns", shape.vocab_end - shape.vocab_begin},
-                                                                   {"ranks", shape.ranks}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateSplitCrossEntropy(shape, threads_);
   }
 

@@ -18,10 +18,12 @@
 namespace penstock::cuda {
 namespace {
 
-class CudaMemory : public DeviceMemory {
+// kFree: the counterpart of what allocated it.
+template <cudaError_t (*kFree)(void*)>
+class OwnedMemory : public DeviceMemory {
  public:
-  CudaMemory(void* data, int64_t size) : data_(static_cast<std::byte*>(data)), size_(size) {}
-  ~CudaMemory() override { cudaFree(data_); }
+  OwnedMemory(void* data, int64_t size) : data_(static_cast<std::byte*>(data)), size_(size) {}
+  ~OwnedMemory() override { kFree(data_); }
   std::byte* data() const override { return data_; }
   int64_t size() const override { return size_; }
 
@@ -29,18 +31,8 @@ class CudaMemory : public DeviceMemory {
   std::byte* const data_;
   const int64_t size_;
 };
-
-class PinnedMemory : public DeviceMemory {
- public:
-  PinnedMemory(void* data, int64_t size) : data_(static_cast<std::byte*>(data)), size_(size) {}
-  ~PinnedMemory() override { cudaFreeHost(data_); }
-  std::byte* data() const override { return data_; }
-  int64_t size() const override { return size_; }
-
- private:
-  std::byte* const data_;
-  const int64_t size_;
-};
+using CudaMemory = OwnedMemory<cudaFree>;
+using PinnedMemory = OwnedMemory<cudaFreeHost>;
 
 class DeviceOperations : public Backend {
  public:
@@ -151,20 +143,17 @@ class DeviceOperations : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("linear", {{"rows", shape.rows}, {"in", shape.in}, {"out", shape.out}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateLinear(shape, matmuls_.get());
   }
 
   absl::StatusOr<std::unique_ptr<LayerNorm>> CreateLayerNorm(const LayerNormShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("layer norm", {{"rows", shape.rows}, {"width", shape.width}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateLayerNorm(shape);
   }
 
   absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("attention", {{"batch", shape.batch},
-                                                         {"seq_length", shape.seq_length},
-                                                         {"heads", shape.heads},
-                                                         {"head_dim", shape.head_dim}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateCausalAttention(shape);
   }
 
@@ -179,34 +168,24 @@ class DeviceOperations : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("embedding", {{"batch", shape.batch},
-                                                         {"seq_length", shape.seq_length},
-                                                         {"vocab_size", shape.vocab_size},
-                                                         {"hidden", shape.hidden}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateEmbedding(shape);
   }
 
   absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateCrossEntropy(shape);
   }
 
   absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(
       const LinearCrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("output head", {{"rows", shape.rows},
-                                                           {"in", shape.in},
-                                                           {"vocab_size", shape.vocab_size},
-                                                           {"columns", shape.columns()},
-                                                           {"ranks", shape.ranks}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateLinearCrossEntropy(shape, matmuls_.get());
   }
 
   absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
       const SplitCrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckPositive("split cross-entropy", {{"rows", shape.rows},
-                                                                   {"vocab_size", shape.vocab_size},
-                                                                   {"columns", shape.vocab_end - shape.vocab_begin},
-                                                                   {"ranks", shape.ranks}}));
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateSplitCrossEntropy(shape);
   }
 
