@@ -53,23 +53,10 @@ absl::Status Gpt2Decoder::Allocate() {
   float* at = cache_.get();
   for (int64_t i = 0; i < layer_count_; ++i) {
     const std::string prefix = absl::StrCat("h.", i, ".");
-    const auto find = [&](const char* name) { return Find(prefix + name); };
-    Layer layer{.ln_1_weight = find("ln_1.weight"),
-                .ln_1_bias = find("ln_1.bias"),
-                .qkv_weight = find("attn.qkv.weight"),
-                .qkv_bias = find("attn.qkv.bias"),
-                .proj_weight = find("attn.proj.weight"),
-                .proj_bias = find("attn.proj.bias"),
-                .ln_2_weight = find("ln_2.weight"),
-                .ln_2_bias = find("ln_2.bias"),
-                .fc_weight = find("mlp.fc.weight"),
-                .fc_bias = find("mlp.fc.bias"),
-                .mlp_weight = find("mlp.proj.weight"),
-                .mlp_bias = find("mlp.proj.bias"),
-                .keys = at,
-                .values = at + positions_ * hidden_};
+    const auto find = [&](std::string_view name) { return Find(prefix + std::string(name)); };
+    layers_.push_back(
+        {.weights = Gpt2LayerTensors<const float*>::Find(find), .keys = at, .values = at + positions_ * hidden_});
     at += 2 * positions_ * hidden_;
-    layers_.push_back(layer);
   }
   const auto rows = static_cast<size_t>(kRowsMax);
   x_.resize(rows * static_cast<size_t>(hidden_));
@@ -135,16 +122,19 @@ void Gpt2Decoder::Attend(const Layer& layer, int64_t rows) {
 }
 
 void Gpt2Decoder::RunLayer(const Layer& layer, int64_t rows) {
-  Norm(x_.data(), layer.ln_1_weight, layer.ln_1_bias, norm_.data(), rows);
-  MultiplyOutIn(norm_.data(), layer.qkv_weight, layer.qkv_bias, qkv_.data(), rows, hidden_, 3 * hidden_, threads_);
+  const Gpt2LayerTensors<const float*>& weights = layer.weights;
+  Norm(x_.data(), weights.ln_1_weight, weights.ln_1_bias, norm_.data(), rows);
+  MultiplyOutIn(norm_.data(), weights.qkv_weight, weights.qkv_bias, qkv_.data(), rows, hidden_, 3 * hidden_, threads_);
   Attend(layer, rows);
-  AddMultiplyInOut(attention_.data(), layer.proj_weight, layer.proj_bias, x_.data(), rows, hidden_, hidden_, threads_);
-  Norm(x_.data(), layer.ln_2_weight, layer.ln_2_bias, norm_.data(), rows);
-  MultiplyOutIn(norm_.data(), layer.fc_weight, layer.fc_bias, inner_.data(), rows, hidden_, mlp_hidden_, threads_);
+  AddMultiplyInOut(attention_.data(), weights.proj_weight, weights.proj_bias, x_.data(), rows, hidden_, hidden_,
+                   threads_);
+  Norm(x_.data(), weights.ln_2_weight, weights.ln_2_bias, norm_.data(), rows);
+  MultiplyOutIn(norm_.data(), weights.fc_weight, weights.fc_bias, inner_.data(), rows, hidden_, mlp_hidden_, threads_);
   ParallelFor(threads_, rows * mlp_hidden_, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) inner_[static_cast<size_t>(i)] = Gelu(inner_[static_cast<size_t>(i)]);
   });
-  AddMultiplyInOut(inner_.data(), layer.mlp_weight, layer.mlp_bias, x_.data(), rows, mlp_hidden_, hidden_, threads_);
+  AddMultiplyInOut(inner_.data(), weights.mlp_proj_weight, weights.mlp_proj_bias, x_.data(), rows, mlp_hidden_, hidden_,
+                   threads_);
 }
 
 absl::Status Gpt2Decoder::Append(std::span<const int32_t> tokens, std::span<float> logits) {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "core/model/parameter_table.h"
 #include "protos/penstock/v1/job.pb.h"
+#include "worker/model/gpt2_layer_tensors.h"
 
 namespace penstock {
 
@@ -46,12 +47,7 @@ class Gpt2Decoder {
 
  private:
   struct Layer {
-    const float *ln_1_weight, *ln_1_bias;  // (C)
-    const float *qkv_weight, *qkv_bias;    // (H, 3, D, C), (H, 3, D)
-    const float *proj_weight, *proj_bias;  // (C, C) in first, (C)
-    const float *ln_2_weight, *ln_2_bias;  // (C)
-    const float *fc_weight, *fc_bias;      // (F, C), (F)
-    const float *mlp_weight, *mlp_bias;    // (F, C), (C)
+    Gpt2LayerTensors<const float*> weights;
     // (H, T, D) each.
     float *keys, *values;
   };
