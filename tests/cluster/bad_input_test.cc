@@ -14,17 +14,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class BadInputTest : public ::testing::Test {
+class BadInputTest : public SharedClusterTest {
  protected:
-  static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 2, .params = 2});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
-  }
+  static void SetUpTestSuite() { StartCluster({.workers = 2, .params = 2}); }
   // Afterwards a good job still runs: nobody went down.
   void TearDown() override {
     static int count = 0;
@@ -56,11 +48,7 @@ class BadInputTest : public ::testing::Test {
     cluster_->RunJob(name, job.Text());
     return absl::StrCat(cluster_->directory(), "/checkpoints/", name, step == 5 ? "/step-00000005" : "/step-00000010");
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* BadInputTest::cluster_ = nullptr;
 
 TEST_F(BadInputTest, JobFilesAreRefusedWithFileLineAndWhatWouldBeRight) {
   ExpectRefused(Text("layers:", "layer:"), {"job.yaml:2", "model.layer", "layers"});

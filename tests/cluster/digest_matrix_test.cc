@@ -35,17 +35,9 @@ constexpr char kPublished[] = ", placement: local, mirror: off";
 // The victim dies at this step or little later, long before the last one.
 constexpr int kKillStep = 6;
 
-class DigestMatrixTest : public ::testing::Test {
+class DigestMatrixTest : public SharedClusterTest {
  protected:
-  static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 8, .params = 3});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
-  }
+  static void SetUpTestSuite() { StartCluster({.workers = 8, .params = 3}); }
 
   static std::string NextName() {
     static int count = 0;
@@ -133,11 +125,7 @@ class DigestMatrixTest : public ::testing::Test {
       ExpectDigest(job, cut.victim, digest);
     }
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* DigestMatrixTest::cluster_ = nullptr;
 
 TEST_F(DigestMatrixTest, Data2Zero2) { CheckOneDigest({.data = 2, .tensor = 1, .zero_stage = 2, .precision = "fp32"}); }
 

@@ -33,19 +33,13 @@ std::string StatelessJob(const std::string& name, int steps, const std::string& 
 
 constexpr char kSizes[] = "{family: gpt2, layers: 2, hidden: 32, heads: 4, seq_length: 16, vocab_size: 256}";
 
-class ModelsTest : public ::testing::Test {
+class ModelsTest : public SharedClusterTest {
  protected:
   static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 1, .params = 2});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
+    ASSERT_NO_FATAL_FAILURE(StartCluster({.workers = 1, .params = 2}));
     cluster_->WriteFile("one_sample.txt", "In the beginning.");
     // A job and its checkpoints at steps 6 and 12.
     cluster_->RunJob("whole", StatelessJob("whole", 12, kSizes, "{directory: checkpoints, every_steps: 6}"));
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
   }
 
   static std::string Folder(const std::string& name) { return absl::StrCat(cluster_->directory(), "/", name); }
@@ -57,11 +51,7 @@ class ModelsTest : public ::testing::Test {
     for (const Json& record : cluster_->CtlJson({"job", "history", job})) losses.push_back(record["loss"]);
     return losses;
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* ModelsTest::cluster_ = nullptr;
 
 TEST_F(ModelsTest, AJobThatGoesOnFromAnExportHasTheLossesOfTheJobThatWentOn) {
   const std::string exported = Folder("exported");

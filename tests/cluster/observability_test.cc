@@ -42,12 +42,10 @@ std::string HttpGet(const std::string& address, const std::string& path) {
   return body == std::string::npos ? "" : answer.substr(body + 4);
 }
 
-class ObservabilityTest : public ::testing::Test {
+class ObservabilityTest : public SharedClusterTest {
  protected:
   static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 2, .params = 2});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
+    ASSERT_NO_FATAL_FAILURE(StartCluster({.workers = 2, .params = 2}));
     TinyJob job;
     job.name = "seen";
     job.pipeline = 2;
@@ -56,16 +54,13 @@ class ObservabilityTest : public ::testing::Test {
     status_ = new Json(cluster_->RunJob("seen", job.Text()));
   }
   static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
+    SharedClusterTest::TearDownTestSuite();
     delete status_;
   }
 
-  static TestCluster* cluster_;
   static Json* status_;
 };
 
-TestCluster* ObservabilityTest::cluster_ = nullptr;
 Json* ObservabilityTest::status_ = nullptr;
 
 TEST_F(ObservabilityTest, EveryProcessHasMetrics) {

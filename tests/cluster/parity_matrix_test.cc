@@ -10,17 +10,9 @@
 namespace penstock {
 namespace {
 
-class ParityMatrixTest : public ::testing::Test {
+class ParityMatrixTest : public SharedClusterTest {
  protected:
-  static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 8, .params = 3});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
-  }
+  static void SetUpTestSuite() { StartCluster({.workers = 8, .params = 3}); }
 
   // Runs the job under a new name and returns its status.
   static Json Run(TinyJob job) {
@@ -97,11 +89,7 @@ class ParityMatrixTest : public ::testing::Test {
       EXPECT_EQ(resumed.value("samples_skipped", -1), 0);
     }
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* ParityMatrixTest::cluster_ = nullptr;
 
 TEST_F(ParityMatrixTest, DigestIsEqualOverPipelineScheduleAndShardsForData1) { CheckEveryCutGivesTheSameDigest(1); }
 

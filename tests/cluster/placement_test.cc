@@ -13,17 +13,9 @@
 namespace penstock {
 namespace {
 
-class PlacementTest : public ::testing::Test {
+class PlacementTest : public SharedClusterTest {
  protected:
-  static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 6, .params = 2});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
-  }
+  static void SetUpTestSuite() { StartCluster({.workers = 6, .params = 2}); }
 
   static TinyJob Job(int pipeline, const std::string& zero_more, int zero_stage = 1) {
     static int count = 0;
@@ -67,11 +59,7 @@ class PlacementTest : public ::testing::Test {
     ASSERT_EQ(history.size(), static_cast<size_t>(job.steps));
     for (size_t i = 0; i < history.size(); ++i) EXPECT_EQ(history[i]["step"], i + 1);
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* PlacementTest::cluster_ = nullptr;
 
 TEST_F(PlacementTest, TheDigestIsTheServicesInEveryPlacement) {
   for (const int zero_stage : {1, 2}) {

@@ -13,17 +13,9 @@ namespace {
 constexpr size_t kFirstSteps = 3;
 constexpr double kTolerance = 0.02;
 
-class PrecisionTest : public ::testing::Test {
+class PrecisionTest : public SharedClusterTest {
  protected:
-  static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 4, .params = 2});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
-  }
+  static void SetUpTestSuite() { StartCluster({.workers = 4, .params = 2}); }
 
   // English text, until the loss has halved; at a rate at which training is stable: one that is too high makes much of
   // any difference.
@@ -59,11 +51,7 @@ class PrecisionTest : public ::testing::Test {
     }
     EXPECT_NE(rounded.losses, exact.losses);
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* PrecisionTest::cluster_ = nullptr;
 
 TEST_F(PrecisionTest, Bf16FollowsFp32InEveryPlacementAndOnTensorRanks) {
   const Trained exact = Train(RealJob());

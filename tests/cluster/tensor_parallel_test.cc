@@ -31,17 +31,9 @@ struct Trained {
   std::unique_ptr<CheckpointReader> weights;
 };
 
-class TensorParallelTest : public ::testing::Test {
+class TensorParallelTest : public SharedClusterTest {
  protected:
-  static void SetUpTestSuite() {
-    auto cluster = TestCluster::Start({.workers = 8, .params = 3});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = cluster->release();
-  }
-  static void TearDownTestSuite() {
-    EXPECT_EQ(cluster_->Stop(), 0);
-    delete cluster_;
-  }
+  static void SetUpTestSuite() { StartCluster({.workers = 8, .params = 3}); }
 
   static std::string NextName() {
     static int count = 0;
@@ -104,11 +96,7 @@ class TensorParallelTest : public ::testing::Test {
     }
     return {};
   }
-
-  static TestCluster* cluster_;
 };
-
-TestCluster* TensorParallelTest::cluster_ = nullptr;
 
 TEST_F(TensorParallelTest, EveryMeshTrainsTheSameModel) {
   const Trained one = Train(Job());

@@ -213,6 +213,21 @@ std::string TestCluster::LogTails() const {
   return text;
 }
 
+TestCluster* SharedClusterTest::cluster_ = nullptr;
+
+void SharedClusterTest::StartCluster(const TestCluster::Options& options) {
+  auto cluster = TestCluster::Start(options);
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  cluster_ = cluster->release();
+}
+
+void SharedClusterTest::TearDownTestSuite() {
+  if (cluster_ == nullptr) return;
+  EXPECT_EQ(cluster_->Stop(), 0);
+  delete cluster_;
+  cluster_ = nullptr;
+}
+
 std::string TinyJob::Text() const {
   return absl::StrFormat(
       "name: %s\n"

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "deploy/local/process.h"
+#include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
 namespace penstock {
@@ -87,6 +88,16 @@ class TestCluster {
   const std::string directory_;
   const std::unique_ptr<ChildProcess> process_;
   std::vector<std::unique_ptr<ChildProcess>> more_workers_;
+};
+
+// One cluster for all tests of a suite. A suite's SetUpTestSuite calls StartCluster.
+class SharedClusterTest : public ::testing::Test {
+ protected:
+  static void StartCluster(const TestCluster::Options& options);
+  // Ends it, which must go well.
+  static void TearDownTestSuite();
+
+  static TestCluster* cluster_;
 };
 
 // A tiny GPT-2's job on corpus.txt, as a job file. Fields that tests vary are members.
