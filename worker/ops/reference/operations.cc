@@ -32,10 +32,10 @@ Values Softmax(Values scores) {
   return scores;
 }
 
-// Probabilities of query t over keys 0..t.
-Values AttentionRow(const AttentionShape& s, const Values& qkv, int64_t b, int64_t t, int64_t h) {
-  Values scores = Zeros(t + 1);
-  for (int64_t key = 0; key <= t; ++key) {
+// Probabilities of query t over the first `keys` keys.
+Values AttentionRow(const AttentionShape& s, const Values& qkv, int64_t b, int64_t t, int64_t h, int64_t keys) {
+  Values scores = Zeros(keys);
+  for (int64_t key = 0; key < keys; ++key) {
     double dot = 0;
     for (int64_t d = 0; d < s.head_dim; ++d) dot += qkv[QkvAt(s, b, t, h, 0, d)] * qkv[QkvAt(s, b, key, h, 1, d)];
     scores[static_cast<size_t>(key)] = dot / std::sqrt(static_cast<double>(s.head_dim));
@@ -122,13 +122,14 @@ LayerNormGradients LayerNormBackward(const LayerNormShape& shape, const Values& 
   return g;
 }
 
-Values AttentionForward(const AttentionShape& s, const Values& qkv) {
+Values AttentionForward(const AttentionShape& s, const Values& qkv, bool causal) {
   Values out = Zeros(s.batch * s.seq_length * s.heads * s.head_dim);
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t h = 0; h < s.heads; ++h) {
       for (int64_t t = 0; t < s.seq_length; ++t) {
-        const Values p = AttentionRow(s, qkv, b, t, h);
-        for (int64_t key = 0; key <= t; ++key) {
+        const int64_t keys = causal ? t + 1 : s.seq_length;
+        const Values p = AttentionRow(s, qkv, b, t, h, keys);
+        for (int64_t key = 0; key < keys; ++key) {
           for (int64_t d = 0; d < s.head_dim; ++d) {
             out[OutAt(s, b, t, h, d)] += p[static_cast<size_t>(key)] * qkv[QkvAt(s, b, key, h, 2, d)];
           }
@@ -139,16 +140,17 @@ Values AttentionForward(const AttentionShape& s, const Values& qkv) {
   return out;
 }
 
-Values AttentionBackward(const AttentionShape& s, const Values& qkv, const Values& dout) {
+Values AttentionBackward(const AttentionShape& s, const Values& qkv, const Values& dout, bool causal) {
   Values g = Zeros(static_cast<int64_t>(qkv.size()));
   const double scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t h = 0; h < s.heads; ++h) {
       for (int64_t t = 0; t < s.seq_length; ++t) {
-        const Values p = AttentionRow(s, qkv, b, t, h);
-        Values dp = Zeros(t + 1);
+        const int64_t keys = causal ? t + 1 : s.seq_length;
+        const Values p = AttentionRow(s, qkv, b, t, h, keys);
+        Values dp = Zeros(keys);
         double weighted = 0;
-        for (int64_t key = 0; key <= t; ++key) {
+        for (int64_t key = 0; key < keys; ++key) {
           const size_t at = static_cast<size_t>(key);
           for (int64_t d = 0; d < s.head_dim; ++d) {
             dp[at] += dout[OutAt(s, b, t, h, d)] * qkv[QkvAt(s, b, key, h, 2, d)];
@@ -156,7 +158,7 @@ Values AttentionBackward(const AttentionShape& s, const Values& qkv, const Value
           }
           weighted += p[at] * dp[at];
         }
-        for (int64_t key = 0; key <= t; ++key) {
+        for (int64_t key = 0; key < keys; ++key) {
           const double ds = p[static_cast<size_t>(key)] * (dp[static_cast<size_t>(key)] - weighted) * scale;
           for (int64_t d = 0; d < s.head_dim; ++d) {
             g[QkvAt(s, b, t, h, 0, d)] += ds * qkv[QkvAt(s, b, key, h, 1, d)];

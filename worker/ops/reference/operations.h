@@ -38,8 +38,9 @@ struct LayerNormGradients {
 LayerNormGradients LayerNormBackward(const LayerNormShape& shape, const Values& x, const Values& gamma,
                                      const Values& dy);
 
-Values AttentionForward(const AttentionShape& shape, const Values& qkv);
-Values AttentionBackward(const AttentionShape& shape, const Values& qkv, const Values& dout);
+// Not causal: every position sees all of them.
+Values AttentionForward(const AttentionShape& shape, const Values& qkv, bool causal = true);
+Values AttentionBackward(const AttentionShape& shape, const Values& qkv, const Values& dout, bool causal = true);
 
 Values GeluForward(const Values& x);
 Values GeluBackward(const Values& x, const Values& dy);

@@ -1,4 +1,6 @@
-// Causal attention without the T×T matrix; see worker/ops/attention.h. T: float or Bf16.
+// Attention without the T×T matrix; see worker/ops/attention.h. T: float (strictly fp32, on the ordinary cores) or Bf16
+// (products on the tensor cores for heads of up to kTensorHeadDimMax: probabilities and their gradients are rounded to
+// bf16 there; sums and the softmax's statistics are fp32). The same bits in each run; nothing is atomic.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_H_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_H_
 
@@ -6,18 +8,12 @@
 
 #include <cstdint>
 
+#include "worker/ops/cuda/kernels/attention_sizes.h"
 #include "worker/ops/cuda/kernels/bf16.h"
 
 namespace penstock::cuda {
 
 inline constexpr int64_t kHeadDimMax = 256;
-
-struct AttentionSizes {
-  int64_t batch;
-  int64_t seq_length;
-  int64_t heads;
-  int64_t head_dim;  // up to kHeadDimMax
-};
 
 // qkv (batch, seq, heads, 3, dim); out (batch, seq, heads, dim); log_sum_exp (batch, heads, seq).
 template <typename T>

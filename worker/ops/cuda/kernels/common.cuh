@@ -36,6 +36,69 @@ __device__ inline void Store(Bf16* at, float value) {
   at->bits = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
 }
 
+// Eight neighbouring values, by loads and stores of 16 bytes where these are possible.
+inline constexpr int kPack = 8;
+struct Pack {
+  float v[kPack];
+};
+
+// Whether every pack of every array may be moved by 16 bytes: they begin at multiples of that, and so does each row.
+template <typename... T>
+inline bool PacksAligned(int64_t width, const T*... arrays) {
+  return width % kPack == 0 && ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...);
+}
+
+__device__ inline Pack LoadWholePack(const float* at) {
+  const float4 a = reinterpret_cast<const float4*>(at)[0];
+  const float4 b = reinterpret_cast<const float4*>(at)[1];
+  return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+__device__ inline Pack LoadWholePack(const Bf16* at) {
+  const float4 raw = *reinterpret_cast<const float4*>(at);
+  const float words[4] = {raw.x, raw.y, raw.z, raw.w};
+  Pack pack;
+#pragma unroll
+  for (int k = 0; k < kPack; ++k) {
+    const unsigned word = __float_as_uint(words[k / 2]);
+    pack.v[k] = __uint_as_float(k % 2 == 0 ? word << 16 : word & 0xffff0000u);
+  }
+  return pack;
+}
+// The first `left` values from `at` on, zeros for the others.
+template <typename T>
+__device__ inline Pack LoadPack(const T* at, int64_t left, bool aligned) {
+  if (aligned && left >= kPack) return LoadWholePack(at);
+  Pack pack;
+#pragma unroll
+  for (int k = 0; k < kPack; ++k) pack.v[k] = k < left ? Load(at + k) : 0.0F;
+  return pack;
+}
+
+__device__ inline void StoreWholePack(float* at, const Pack& pack) {
+  const float* const v = pack.v;
+  reinterpret_cast<float4*>(at)[0] = float4{v[0], v[1], v[2], v[3]};
+  reinterpret_cast<float4*>(at)[1] = float4{v[4], v[5], v[6], v[7]};
+}
+__device__ inline void StoreWholePack(Bf16* at, const Pack& pack) {
+  float words[4];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    Bf16 pair[2];
+    Store(pair, pack.v[2 * k]);
+    Store(pair + 1, pack.v[2 * k + 1]);
+    words[k] = __uint_as_float(pair[0].bits | static_cast<unsigned>(pair[1].bits) << 16);
+  }
+  *reinterpret_cast<float4*>(at) = float4{words[0], words[1], words[2], words[3]};
+}
+template <typename T>
+__device__ inline void StorePack(T* at, const Pack& pack, int64_t left, bool aligned) {
+  if (aligned && left >= kPack) return StoreWholePack(at, pack);
+#pragma unroll
+  for (int k = 0; k < kPack; ++k) {
+    if (k < left) Store(at + k, pack.v[k]);
+  }
+}
+
 // Every thread of a group of `width` neighbours (a power of two, within a warp) gets the sum or maximum over the group,
 // always added in the same order.
 template <int width = kWarpThreads, typename T>

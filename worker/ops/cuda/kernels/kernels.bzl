@@ -3,6 +3,9 @@
 KERNELS = [
     "adamw",
     "attention",
+    "attention_plain",
+    "attention_tensor",
+    "attention_tensor_gradient",
     "column_sum",
     "cross_entropy",
     "elementwise",
@@ -15,6 +18,16 @@ KERNELS = [
 HEADERS = [
     "adamw_constants.h",
     "adamw_element.h",
+    "attention_sizes.h",
     "bf16.h",
+    "host_device.h",
     "launch.h",
 ] + [name + ".h" for name in KERNELS]
+
+# For .cu files alone.
+PRIVATE_HEADERS = [
+    "attention_head.cuh",
+    "attention_tensor.cuh",
+    "common.cuh",
+    "mma.cuh",
+]

@@ -4,7 +4,6 @@
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <random>
 #include <span>
 #include <vector>
@@ -16,40 +15,12 @@
 #include "worker/ops/cuda/kernels/adamw_constants.h"
 #include "worker/ops/cuda/kernels/ordered_sum.h"
 #include "worker/ops/cuda/kernels/square_sum.h"
+#include "worker/ops/cuda/testing/on_device.h"
 
 namespace penstock::cuda {
 namespace {
 
-class OptimizerKernelsTest : public testing::Test {
- protected:
-  void SetUp() override {
-    int count = 0;
-    if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
-      GTEST_SKIP() << cudaGetErrorString(error);
-    }
-  }
-};
-
-template <typename T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& values) : size_(values.size()) {
-    EXPECT_EQ(cudaMalloc(&memory_, size_ * sizeof(T) + 1), cudaSuccess);
-    EXPECT_EQ(cudaMemcpyAsync(memory_, values.data(), size_ * sizeof(T), cudaMemcpyDefault, nullptr), cudaSuccess);
-  }
-  ~OnDevice() { cudaFree(memory_); }
-  T* data() const { return static_cast<T*>(memory_); }
-  std::vector<T> Read() const {
-    std::vector<T> values(size_);
-    EXPECT_EQ(cudaMemcpyAsync(values.data(), memory_, size_ * sizeof(T), cudaMemcpyDefault, nullptr), cudaSuccess);
-    EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
-    return values;
-  }
-
- private:
-  const size_t size_;
-  void* memory_ = nullptr;
-};
+class OptimizerKernelsTest : public KernelTest {};
 
 std::vector<float> Random(size_t size, unsigned seed, float spread = 5) {
   std::mt19937 generator(seed);
@@ -57,11 +28,6 @@ std::vector<float> Random(size_t size, unsigned seed, float spread = 5) {
   std::vector<float> values(size);
   for (float& value : values) value = normal(generator) * std::exp(spread * normal(generator));
   return values;
-}
-
-template <typename T>
-bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 TEST_F(OptimizerKernelsTest, AdamWHasTheHostsBits) {

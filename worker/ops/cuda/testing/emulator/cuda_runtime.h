@@ -36,6 +36,21 @@ unsigned Lane();
 // How many threads of the block say true, at a barrier.
 int CountInBlock(bool value);
 
+// All lanes of the warp.
+void SyncWarp();
+// Where the lanes of a warp put what they multiply or load together (emulated_mma.h).
+struct WarpTile {
+  float a[16][16];
+  float b[8][16];  // by columns
+  const void* rows[32];
+};
+WarpTile& TileOfWarp();
+
+// `bytes` bytes, or zeros, that this thread's WaitForCopies will bring; aligned to their number, as a device wants it.
+void CopyAsync(void* to, const void* from, size_t bytes, bool valid);
+void CommitCopies();
+void WaitForCopies(int pending);
+
 template <typename T>
 T Shuffle(T value, unsigned from) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
@@ -55,7 +70,7 @@ T Shuffle(T value, unsigned from) {
 
 inline void __syncthreads() { penstock::cuda::emulator::SyncBlock(); }
 inline int __syncthreads_or(int value) { return penstock::cuda::emulator::CountInBlock(value != 0) > 0; }
-inline void __syncwarp() { penstock::cuda::emulator::Exchange(0, 0); }
+inline void __syncwarp() { penstock::cuda::emulator::SyncWarp(); }
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return penstock::cuda::emulator::Shuffle(value, penstock::cuda::emulator::Lane() ^ static_cast<unsigned>(mask));

@@ -65,6 +65,16 @@ struct Barrier {
 struct Warp {
   Barrier barrier;
   uint64_t slots[kWarp] = {};
+  WarpTile tile;
+};
+
+// A copy that was asked for and isn't waited for yet.
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  bool valid;
+  int group;
 };
 
 struct Fiber {
@@ -72,6 +82,8 @@ struct Fiber {
   std::unique_ptr<std::byte[]> stack{new std::byte[kStackBytes]};
   dim3 index;
   bool done = false;
+  std::vector<Copy> copies;
+  int groups = 0;  // committed so far
 };
 
 std::vector<Fiber> fibers;
@@ -109,6 +121,8 @@ void RunBlock(unsigned threads) {
     ++warps[i / kWarp].barrier.live;
     Fiber& fiber = fibers[i];
     fiber.done = false;
+    fiber.copies.clear();
+    fiber.groups = 0;
     fiber.index = dim3(i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y);
     // As if Main had just been called, by nobody: six kept registers, and where to return to.
     auto* top = reinterpret_cast<uintptr_t*>(reinterpret_cast<uintptr_t>(fiber.stack.get() + kStackBytes) & ~15ul);
@@ -241,6 +255,31 @@ uint64_t Exchange(uint64_t value, unsigned from) {
   const uint64_t result = warp.slots[from % kWarp];
   Await(warp.barrier);
   return result;
+}
+
+void SyncWarp() { Await(warps[current / kWarp].barrier); }
+
+WarpTile& TileOfWarp() { return warps[current / kWarp].tile; }
+
+void CopyAsync(void* to, const void* from, size_t bytes, bool valid) {
+  const auto misaligned = [&](const void* at) { return reinterpret_cast<uintptr_t>(at) % bytes != 0; };
+  if (misaligned(to) || misaligned(from)) std::abort();  // as a device ends the kernel
+  fibers[current].copies.push_back({to, from, bytes, valid, fibers[current].groups});
+}
+
+void CommitCopies() { ++fibers[current].groups; }
+
+void WaitForCopies(int pending) {
+  Fiber& fiber = fibers[current];
+  std::erase_if(fiber.copies, [&](const Copy& copy) {
+    if (copy.group >= fiber.groups - pending) return false;
+    if (copy.valid) {
+      std::memcpy(copy.to, copy.from, copy.bytes);
+    } else {
+      std::memset(copy.to, 0, copy.bytes);
+    }
+    return true;
+  });
 }
 
 int CountInBlock(bool value) {

@@ -1,0 +1,48 @@
+// Where a block of attention's kernels works: one head of one sample.
+#ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_HEAD_CUH_
+#define PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_HEAD_CUH_
+
+#include "worker/ops/cuda/kernels/attention_sizes.h"
+#include "worker/ops/cuda/kernels/common.cuh"
+
+namespace penstock::cuda {
+
+struct Head {
+  int64_t seq_length;
+  int dim;
+  bool causal;
+  int64_t qkv_stride;  // from a position to the next
+  int64_t out_stride;
+  int64_t qkv_begin;  // of position 0's query; its key and value follow
+  int64_t out_begin;
+  int64_t row_begin;  // in (batch, heads, seq)
+
+  __device__ bool Shows(int64_t key, int64_t query) const { return key < seq_length && (!causal || key <= query); }
+  // Behind the last key that shows to a query before query_end.
+  __device__ int64_t KeyEnd(int64_t query_end) const {
+    return causal && query_end < seq_length ? query_end : seq_length;
+  }
+  // The first query that sees the key.
+  __device__ int64_t QueryBegin(int64_t key) const { return causal ? key : 0; }
+  __device__ float Scale() const { return 1.0F / sqrtf(static_cast<float>(dim)); }
+};
+
+// Of (batch, heads), number `index`.
+__device__ inline Head HeadOf(const AttentionSizes& s, int64_t index) {
+  const int64_t b = index / s.heads;
+  const int64_t h = index % s.heads;
+  Head head;
+  head.seq_length = s.seq_length;
+  head.dim = static_cast<int>(s.head_dim);
+  head.causal = s.causal;
+  head.qkv_stride = s.heads * 3 * s.head_dim;
+  head.out_stride = s.heads * s.head_dim;
+  head.qkv_begin = b * s.seq_length * head.qkv_stride + h * 3 * s.head_dim;
+  head.out_begin = b * s.seq_length * head.out_stride + h * s.head_dim;
+  head.row_begin = index * s.seq_length;
+  return head;
+}
+
+}  // namespace penstock::cuda
+
+#endif  // PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_HEAD_CUH_

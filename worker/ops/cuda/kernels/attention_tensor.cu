@@ -1,0 +1,158 @@
+// FlashAttention-2's forward pass (Dao 2023) on tensor cores. A warp keeps 32 queries' sums in registers and goes
+// through keys and values, 64 (heads of 64) or 32 at a time; the scores never leave the registers either.
+//
+// Work: 4 T² dim FLOPs for a head (half of that if causal). Memory: a block reads its head's keys and values once, from
+// the L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs for a byte. Shared memory: a
+// warp loads 4 dim bytes for each key and multiplies 4 * 32 dim times with them, 32 FLOPs for a byte; at 128 bytes and
+// 2048 FLOPs a clock (A100) that is half of what would hold it up. So the tensor cores are the limit, then the
+// exponentials (one for 4 dim FLOPs). On sm_90 mma.sync reaches about 0.6 of what wgmma would.
+#include "worker/ops/cuda/kernels/attention_tensor.h"
+
+#include "worker/ops/cuda/kernels/attention_tensor.cuh"
+
+namespace penstock::cuda {
+namespace {
+
+// The softmax of a warp's rows so far. A thread has two rows of each block, which it shares with its three neighbours.
+template <int kBlocks>
+struct OnlineSoftmax {
+  float maximum[kBlocks][2];
+  float sum[kBlocks][2];  // of the thread's own columns
+};
+
+// Scores become probabilities, relative to the rows' maximum so far; what has been summed up before is brought to it.
+template <int kBlocks, int kTiles, int kOutTiles>
+__device__ __forceinline__ void Normalise(float scale_log2, Accumulator (&scores)[kBlocks][kTiles],
+                                          OnlineSoftmax<kBlocks>& softmax, Accumulator (&out)[kBlocks][kOutTiles]) {
+#pragma unroll
+  for (int i = 0; i < kBlocks * 2; ++i) {
+    const int m = i / 2, half = i % 2;
+    float largest = softmax.maximum[m][half];
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+      largest = fmaxf(largest, fmaxf(scores[m][n].v[half * 2], scores[m][n].v[half * 2 + 1]));
+    }
+    largest = GroupMax<4>(largest);  // finite: key 0 shows to everybody
+    const float correction = exp2f((softmax.maximum[m][half] - largest) * scale_log2);
+    const float shift = largest * scale_log2;
+    softmax.maximum[m][half] = largest;
+    float sum = 0;
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+      float* const pair = scores[m][n].v + half * 2;
+      pair[0] = exp2f(ieee::Fma(pair[0], scale_log2, -shift));
+      pair[1] = exp2f(ieee::Fma(pair[1], scale_log2, -shift));
+      sum += pair[0] + pair[1];
+    }
+    softmax.sum[m][half] = softmax.sum[m][half] * correction + sum;
+    if (correction != 1.0F) {  // after the first keys it mostly is
+#pragma unroll
+      for (int n = 0; n < kOutTiles; ++n) {
+        out[m][n].v[half * 2] *= correction;
+        out[m][n].v[half * 2 + 1] *= correction;
+      }
+    }
+  }
+}
+
+// What doesn't show becomes -infinity; `query` and `key` are the positions of the scores' first row and column.
+template <int kBlocks, int kTiles>
+__device__ __forceinline__ void MaskScores(const Head& head, int64_t query, int64_t key,
+                                           Accumulator (&scores)[kBlocks][kTiles]) {
+  const int lane = threadIdx.x % kWarpThreads;
+#pragma unroll
+  for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int64_t row = query + m * kMmaRows + k / 2 * 8 + lane / 4;
+        const int64_t column = key + n * kMmaColumns + lane % 4 * 2 + k % 2;
+        if (!head.Shows(column, row)) scores[m][n].v[k] = -INFINITY;
+      }
+    }
+  }
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kTensorThreads)
+    ForwardKernel(AttentionSizes sizes, const Bf16* qkv, bool aligned, Bf16* out, float* log_sum_exp) {
+  constexpr AttentionTiles kTiles = ForwardTiles(kDim);
+  constexpr int kBlocks = kTiles.row_blocks;
+  constexpr int kRows = kTiles.rows();
+  constexpr int kKeys = kTiles.columns;
+  constexpr int kStep = kTiles.step_elements();
+  PENSTOCK_DYNAMIC_SHARED(Bf16, shared);
+  const Head head = HeadOf(sizes, blockIdx.y);
+  const Rows queries = {qkv + head.qkv_begin, head.qkv_stride};
+  const Rows keys = {queries.begin + head.dim, head.qkv_stride};
+  const Rows values = {keys.begin + head.dim, head.qkv_stride};
+  Bf16* const steps = shared + kTiles.owned_elements();
+  // If causal, later queries have more to do: they begin first.
+  const int64_t first_query = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kRows;
+  const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
+  const int64_t warp_query = first_query + warp_row;
+  const int64_t warp_key_end = warp_query < head.seq_length ? head.KeyEnd(warp_query + kMmaRows * kBlocks) : 0;
+  const int64_t key_end = head.KeyEnd(first_query + kRows);
+  const float scale_log2 = head.Scale() * kLog2E;
+
+  const auto copy = [&](int64_t key, int step) {
+    CopyTile<kDim, kKeys>(keys, key, head, aligned, steps + step * kStep);
+    CopyTile<kDim, kKeys>(values, key, head, aligned, steps + step * kStep + kStep / 2);
+    CommitCopies();
+  };
+  CopyTile<kDim, kRows>(queries, first_query, head, aligned, shared);
+  copy(0, 0);
+  OnlineSoftmax<kBlocks> softmax;
+#pragma unroll
+  for (int i = 0; i < kBlocks * 2; ++i) {
+    softmax.maximum[i / 2][i % 2] = -INFINITY;
+    softmax.sum[i / 2][i % 2] = 0;
+  }
+  Accumulator result[kBlocks][kDim / kMmaColumns];
+  Clear(result);
+  int step = 0;
+  for (int64_t first_key = 0; first_key < key_end; first_key += kKeys, step ^= 1) {
+    WaitForCopies<0>();
+    __syncthreads();  // this step is there for all, and the other one has been used by all
+    if (first_key + kKeys < key_end) copy(first_key + kKeys, step ^ 1);
+    if (first_key >= warp_key_end) continue;  // the whole warp
+    Accumulator scores[kBlocks][kKeys / kMmaColumns];
+    RowProducts<kDim>(shared + warp_row * kTiles.pitch(), steps + step * kStep, scores);
+    if (first_key + kKeys > head.KeyEnd(warp_query + 1)) MaskScores(head, warp_query, first_key, scores);
+    Normalise(scale_log2, scores, softmax, result);
+    AddProduct<kDim>(scores, steps + step * kStep + kStep / 2, result);
+  }
+
+  if (warp_query >= head.seq_length) return;  // the whole warp
+  float reciprocal[kBlocks][2];
+#pragma unroll
+  for (int i = 0; i < kBlocks * 2; ++i) {
+    const int m = i / 2, half = i % 2;
+    const float sum = GroupSum<4>(softmax.sum[m][half]);
+    reciprocal[m][half] = 1.0F / sum;
+    const int64_t query = warp_query + m * kMmaRows + half * 8 + threadIdx.x % kWarpThreads / 4;
+    if (threadIdx.x % 4 == 0 && query < head.seq_length) {
+      log_sum_exp[head.row_begin + query] = softmax.maximum[m][half] * head.Scale() + logf(sum);
+    }
+  }
+  StoreRows<kDim>(result, reciprocal, warp_query, head, aligned, head.out_stride, out + head.out_begin);
+}
+
+template <int kDim>
+cudaError_t Run(const AttentionSizes& sizes, const Bf16* qkv, Bf16* out, float* log_sum_exp, cudaStream_t stream) {
+  return LaunchTensor(ForwardTiles(kDim), ForwardKernel<kDim>, sizes, stream, qkv, CopiesAligned(sizes, qkv, out, out),
+                      out, log_sum_exp);
+}
+
+}  // namespace
+
+cudaError_t TensorAttentionForward(const AttentionSizes& sizes, const Bf16* qkv, Bf16* out, float* log_sum_exp,
+                                   cudaStream_t stream) {
+  if (sizes.head_dim <= 64) return Run<64>(sizes, qkv, out, log_sum_exp, stream);
+  if (sizes.head_dim <= 96) return Run<96>(sizes, qkv, out, log_sum_exp, stream);
+  if (sizes.head_dim <= kTensorHeadDimMax) return Run<128>(sizes, qkv, out, log_sum_exp, stream);
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace penstock::cuda
