@@ -10,7 +10,8 @@ namespace {
 class CudaAttention : public CausalAttention {
  public:
   explicit CudaAttention(const AttentionShape& shape)
-      : sizes_{shape.batch, shape.seq_length, shape.heads, shape.head_dim}, type_(shape.type) {}
+      : sizes_{.batch = shape.batch, .seq_length = shape.seq_length, .heads = shape.heads, .head_dim = shape.head_dim},
+        type_(shape.type) {}
 
   int64_t workspace_bytes() const override {
     return sizes_.batch * sizes_.heads * sizes_.seq_length * static_cast<int64_t>(sizeof(float));
@@ -40,9 +41,14 @@ class CudaAttention : public CausalAttention {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape) {
-  if (shape.head_dim > kHeadDimMax) {
+  const auto refuse = [](absl::string_view what, int64_t is, int64_t maximum) {
     return absl::UnimplementedError(
-        absl::StrCat("attention: head_dim is ", shape.head_dim, "; on CUDA it may be up to ", kHeadDimMax));
+        absl::StrCat("attention: ", what, " is ", is, "; on CUDA it may be up to ", maximum));
+  };
+  if (shape.head_dim > kHeadDimMax) return refuse("head_dim", shape.head_dim, kHeadDimMax);
+  if (shape.seq_length > kSeqLengthMax) return refuse("seq_length", shape.seq_length, kSeqLengthMax);
+  if (shape.heads > kStrideMax / 3 / shape.head_dim) {
+    return refuse("heads", shape.heads, kStrideMax / 3 / shape.head_dim);
   }
   return std::unique_ptr<CausalAttention>(std::make_unique<CudaAttention>(shape));
 }

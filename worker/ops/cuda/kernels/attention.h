@@ -13,8 +13,6 @@
 
 namespace penstock::cuda {
 
-inline constexpr int64_t kHeadDimMax = 256;
-
 // qkv (batch, seq, heads, 3, dim); out (batch, seq, heads, dim); log_sum_exp (batch, heads, seq).
 template <typename T>
 cudaError_t AttentionForward(const AttentionSizes& sizes, const T* qkv, T* out, float* log_sum_exp,

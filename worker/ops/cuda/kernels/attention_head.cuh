@@ -7,23 +7,25 @@
 
 namespace penstock::cuda {
 
+// Positions and strides are ints (kSeqLengthMax, kStrideMax): registers are what these kernels are short of.
 struct Head {
-  int64_t seq_length;
+  int seq_length;
   int dim;
   bool causal;
-  int64_t qkv_stride;  // from a position to the next
-  int64_t out_stride;
+  int qkv_stride;  // from a position to the next
+  int out_stride;
   int64_t qkv_begin;  // of position 0's query; its key and value follow
   int64_t out_begin;
   int64_t row_begin;  // in (batch, heads, seq)
 
-  __device__ bool Shows(int64_t key, int64_t query) const { return key < seq_length && (!causal || key <= query); }
+  // Where a position's row begins.
+  __device__ int64_t QkvAt(int position) const { return qkv_begin + static_cast<int64_t>(position) * qkv_stride; }
+  __device__ int64_t OutAt(int position) const { return out_begin + static_cast<int64_t>(position) * out_stride; }
+  __device__ bool Shows(int key, int query) const { return key < seq_length && (!causal || key <= query); }
   // Behind the last key that shows to a query before query_end.
-  __device__ int64_t KeyEnd(int64_t query_end) const {
-    return causal && query_end < seq_length ? query_end : seq_length;
-  }
+  __device__ int KeyEnd(int query_end) const { return causal && query_end < seq_length ? query_end : seq_length; }
   // The first query that sees the key.
-  __device__ int64_t QueryBegin(int64_t key) const { return causal ? key : 0; }
+  __device__ int QueryBegin(int key) const { return causal ? key : 0; }
   __device__ float Scale() const { return 1.0F / sqrtf(static_cast<float>(dim)); }
 };
 
@@ -32,11 +34,11 @@ __device__ inline Head HeadOf(const AttentionSizes& s, int64_t index) {
   const int64_t b = index / s.heads;
   const int64_t h = index % s.heads;
   Head head;
-  head.seq_length = s.seq_length;
+  head.seq_length = static_cast<int>(s.seq_length);
   head.dim = static_cast<int>(s.head_dim);
   head.causal = s.causal;
-  head.qkv_stride = s.heads * 3 * s.head_dim;
-  head.out_stride = s.heads * s.head_dim;
+  head.qkv_stride = static_cast<int>(s.heads * 3 * s.head_dim);
+  head.out_stride = static_cast<int>(s.heads * s.head_dim);
   head.qkv_begin = b * s.seq_length * head.qkv_stride + h * 3 * s.head_dim;
   head.out_begin = b * s.seq_length * head.out_stride + h * s.head_dim;
   head.row_begin = index * s.seq_length;

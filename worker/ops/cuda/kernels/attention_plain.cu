@@ -19,12 +19,11 @@ constexpr int kScores = kTile / kRowThreads;  // of a row, for each of its threa
 // Rows [first, first + kTile) of a matrix whose rows are `stride` apart into tile (kTile, pitch); zero beyond the
 // sequence's end. All threads of the block.
 template <typename T>
-__device__ inline void LoadTile(const T* from, int64_t stride, int64_t first, const Head& head, int pitch,
-                                float* tile) {
+__device__ inline void LoadTile(const T* from, int64_t stride, int first, const Head& head, int pitch, float* tile) {
   for (int i = threadIdx.x; i < kTile * head.dim; i += kThreads) {
     const int row = i / head.dim;
     const int column = i % head.dim;
-    const int64_t position = first + row;
+    const int position = first + row;
     tile[row * pitch + column] = position < head.seq_length ? Load(from + position * stride + column) : 0.0F;
   }
 }
@@ -46,9 +45,9 @@ struct Place {
   float scale;
   int row;   // of the tile
   int part;  // of the row
-  int64_t first;
-  int64_t position;  // first + row
-  bool inside;       // the sequence
+  int first;
+  int position;  // first + row
+  bool inside;   // the sequence
   float* shared;
 
   // The shared memory begins with tiles (kTile, pitch); scores (kTile, kTile + 1) follow the last one.
@@ -64,7 +63,7 @@ __device__ inline Place PlaceOf(const AttentionSizes& sizes) {
   place.scale = place.head.Scale();
   place.row = threadIdx.x / kRowThreads;
   place.part = threadIdx.x % kRowThreads;
-  place.first = static_cast<int64_t>(blockIdx.x) * kTile;
+  place.first = static_cast<int>(blockIdx.x) * kTile;
   place.position = place.first + place.row;
   place.inside = place.position < sizes.seq_length;
   place.shared = shared;
@@ -77,7 +76,7 @@ __global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float*
   const Place place = PlaceOf(sizes);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
-  const int64_t query = place.position;
+  const int query = place.position;
   float* const queries = place.Tile(0);
   float* const keys = place.Tile(1);
   float* const values = place.Tile(2);
@@ -88,8 +87,8 @@ __global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float*
   float maximum = -INFINITY;
   float sum = 0;
   float result[kColumns] = {};
-  const int64_t key_end = head.KeyEnd(place.first + kTile);
-  for (int64_t first_key = 0; first_key < key_end; first_key += kTile) {
+  const int key_end = head.KeyEnd(place.first + kTile);
+  for (int first_key = 0; first_key < key_end; first_key += kTile) {
     __syncthreads();  // the last tile has been used
     LoadTile(base + dim, head.qkv_stride, first_key, head, pitch, keys);
     LoadTile(base + 2 * dim, head.qkv_stride, first_key, head, pitch, values);
@@ -132,7 +131,7 @@ __global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float*
 #pragma unroll
   for (int k = 0; k < kColumns; ++k) {
     const int column = part + k * kRowThreads;
-    if (column < dim) Store(out + head.out_begin + query * head.out_stride + column, result[k] / sum);
+    if (column < dim) Store(out + head.OutAt(query) + column, result[k] / sum);
   }
   if (part == 0) log_sum_exp[head.row_begin + query] = maximum + logf(sum);
 }
@@ -144,7 +143,7 @@ __global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const fl
   const Place place = PlaceOf(sizes);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
-  const int64_t query = place.position;
+  const int query = place.position;
   float* const queries = place.Tile(0);
   float* const gradients = place.Tile(1);
   float* const keys = place.Tile(2);
@@ -157,8 +156,8 @@ __global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const fl
   const float row_dot = place.inside ? dot[head.row_begin + query] : 0.0F;
 
   float result[kColumns] = {};
-  const int64_t key_end = head.KeyEnd(place.first + kTile);
-  for (int64_t first_key = 0; first_key < key_end; first_key += kTile) {
+  const int key_end = head.KeyEnd(place.first + kTile);
+  for (int first_key = 0; first_key < key_end; first_key += kTile) {
     __syncthreads();  // the last tile has been used
     LoadTile(base + dim, head.qkv_stride, first_key, head, pitch, keys);
     LoadTile(base + 2 * dim, head.qkv_stride, first_key, head, pitch, values);
@@ -189,7 +188,7 @@ __global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const fl
 #pragma unroll
   for (int k = 0; k < kColumns; ++k) {
     const int column = part + k * kRowThreads;
-    if (column < dim) Store(dqkv + head.qkv_begin + query * head.qkv_stride + column, result[k] * place.scale);
+    if (column < dim) Store(dqkv + head.QkvAt(query) + column, result[k] * place.scale);
   }
 }
 
@@ -200,7 +199,7 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
   const Place place = PlaceOf(sizes);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
-  const int64_t key = place.position;
+  const int key = place.position;
   float* const keys = place.Tile(0);
   float* const values = place.Tile(1);
   float* const queries = place.Tile(2);
@@ -213,7 +212,7 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
 
   float key_result[kColumns] = {};
   float value_result[kColumns] = {};
-  for (int64_t first_query = head.QueryBegin(place.first); first_query < head.seq_length; first_query += kTile) {
+  for (int first_query = head.QueryBegin(place.first); first_query < head.seq_length; first_query += kTile) {
     __syncthreads();  // the last tile has been used
     LoadTile(base, head.qkv_stride, first_query, head, pitch, queries);
     LoadTile(dout + head.out_begin, head.out_stride, first_query, head, pitch, gradients);
@@ -221,7 +220,7 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
 #pragma unroll
     for (int k = 0; k < kScores; ++k) {
       const int at = part + k * kRowThreads;
-      const int64_t query = first_query + at;
+      const int query = first_query + at;
       float probability = 0;
       float d = 0;
       if (query < head.seq_length && head.Shows(key, query)) {
@@ -246,7 +245,7 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
     }
   }
   if (!place.inside) return;
-  T* const to = dqkv + head.qkv_begin + key * head.qkv_stride;
+  T* const to = dqkv + head.QkvAt(key);
 #pragma unroll
   for (int k = 0; k < kColumns; ++k) {
     const int column = part + k * kRowThreads;

@@ -8,11 +8,15 @@
 
 namespace penstock::cuda {
 
+inline constexpr int64_t kHeadDimMax = 256;
+inline constexpr int64_t kSeqLengthMax = int64_t{1} << 30;
+inline constexpr int64_t kStrideMax = int64_t{1} << 30;  // of 3 * heads * head_dim
+
 struct AttentionSizes {
   int64_t batch;
-  int64_t seq_length;
+  int64_t seq_length;  // up to kSeqLengthMax
   int64_t heads;
-  int64_t head_dim;
+  int64_t head_dim;    // up to kHeadDimMax
   bool causal = true;  // position t sees 0..t; else all
 };
 
@@ -52,7 +56,7 @@ PENSTOCK_HOST_DEVICE constexpr AttentionTiles QueryGradientTiles(int dim) {
   return {.dim = dim, .row_blocks = dim <= 64 ? 2 : 1, .columns = 32, .owned = 2, .statistics = 0};
 }
 PENSTOCK_HOST_DEVICE constexpr AttentionTiles KeyGradientTiles(int dim) {
-  return {.dim = dim, .row_blocks = 1, .columns = 32, .owned = 2, .statistics = 2};
+  return {.dim = dim, .row_blocks = 1, .columns = dim <= 64 ? 64 : 32, .owned = 2, .statistics = 2};
 }
 
 }  // namespace penstock::cuda

@@ -1,11 +1,12 @@
 // FlashAttention-2's forward pass (Dao 2023) on tensor cores. A warp keeps 32 queries' sums in registers and goes
 // through keys and values, 64 (heads of 64) or 32 at a time; the scores never leave the registers either.
 //
-// Work: 4 T² dim FLOPs for a head (half of that if causal). Memory: a block reads its head's keys and values once, from
-// the L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs for a byte. Shared memory: a
-// warp loads 4 dim bytes for each key and multiplies 4 * 32 dim times with them, 32 FLOPs for a byte; at 128 bytes and
-// 2048 FLOPs a clock (A100) that is half of what would hold it up. So the tensor cores are the limit, then the
-// exponentials (one for 4 dim FLOPs). On sm_90 mma.sync reaches about 0.6 of what wgmma would.
+// Work: 4 T² dim FLOPs for a head, half of that if causal. Memory: a block reads its head's keys and values once, from the
+// L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs a byte. Shared memory: a warp
+// loads 5 dim bytes for each key (queries again in each step) and computes 4 * 32 dim FLOPs with them, 26 FLOPs a byte,
+// where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. So these are the limit, then the exponentials
+// (one for 4 dim FLOPs). On sm_90 mma.sync reaches about 0.6 of what wgmma would. Registers (nvcc 13): 236 to 255, none
+// spilled; two blocks for a multiprocessor.
 #include "worker/ops/cuda/kernels/attention_tensor.h"
 
 #include "worker/ops/cuda/kernels/attention_tensor.cuh"
@@ -57,7 +58,7 @@ __device__ __forceinline__ void Normalise(float scale_log2, Accumulator (&scores
 
 // What doesn't show becomes -infinity; `query` and `key` are the positions of the scores' first row and column.
 template <int kBlocks, int kTiles>
-__device__ __forceinline__ void MaskScores(const Head& head, int64_t query, int64_t key,
+__device__ __forceinline__ void MaskScores(const Head& head, int query, int key,
                                            Accumulator (&scores)[kBlocks][kTiles]) {
   const int lane = threadIdx.x % kWarpThreads;
 #pragma unroll
@@ -66,8 +67,8 @@ __device__ __forceinline__ void MaskScores(const Head& head, int64_t query, int6
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        const int64_t row = query + m * kMmaRows + k / 2 * 8 + lane / 4;
-        const int64_t column = key + n * kMmaColumns + lane % 4 * 2 + k % 2;
+        const int row = query + m * kMmaRows + k / 2 * 8 + lane / 4;
+        const int column = key + n * kMmaColumns + lane % 4 * 2 + k % 2;
         if (!head.Shows(column, row)) scores[m][n].v[k] = -INFINITY;
       }
     }
@@ -75,7 +76,7 @@ __device__ __forceinline__ void MaskScores(const Head& head, int64_t query, int6
 }
 
 template <int kDim>
-__global__ void __launch_bounds__(kTensorThreads)
+__global__ void __launch_bounds__(kTensorThreads, 2)
     ForwardKernel(AttentionSizes sizes, const Bf16* qkv, bool aligned, Bf16* out, float* log_sum_exp) {
   constexpr AttentionTiles kTiles = ForwardTiles(kDim);
   constexpr int kBlocks = kTiles.row_blocks;
@@ -89,14 +90,14 @@ __global__ void __launch_bounds__(kTensorThreads)
   const Rows values = {keys.begin + head.dim, head.qkv_stride};
   Bf16* const steps = shared + kTiles.owned_elements();
   // If causal, later queries have more to do: they begin first.
-  const int64_t first_query = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kRows;
+  const int first_query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
-  const int64_t warp_query = first_query + warp_row;
-  const int64_t warp_key_end = warp_query < head.seq_length ? head.KeyEnd(warp_query + kMmaRows * kBlocks) : 0;
-  const int64_t key_end = head.KeyEnd(first_query + kRows);
+  const int warp_query = first_query + warp_row;
+  const int warp_key_end = warp_query < head.seq_length ? head.KeyEnd(warp_query + kMmaRows * kBlocks) : 0;
+  const int key_end = head.KeyEnd(first_query + kRows);
   const float scale_log2 = head.Scale() * kLog2E;
 
-  const auto copy = [&](int64_t key, int step) {
+  const auto copy = [&](int key, int step) {
     CopyTile<kDim, kKeys>(keys, key, head, aligned, steps + step * kStep);
     CopyTile<kDim, kKeys>(values, key, head, aligned, steps + step * kStep + kStep / 2);
     CommitCopies();
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(kTensorThreads)
   Accumulator result[kBlocks][kDim / kMmaColumns];
   Clear(result);
   int step = 0;
-  for (int64_t first_key = 0; first_key < key_end; first_key += kKeys, step ^= 1) {
+  for (int first_key = 0; first_key < key_end; first_key += kKeys, step ^= 1) {
     WaitForCopies<0>();
     __syncthreads();  // this step is there for all, and the other one has been used by all
     if (first_key + kKeys < key_end) copy(first_key + kKeys, step ^ 1);
@@ -131,7 +132,7 @@ __global__ void __launch_bounds__(kTensorThreads)
     const int m = i / 2, half = i % 2;
     const float sum = GroupSum<4>(softmax.sum[m][half]);
     reciprocal[m][half] = 1.0F / sum;
-    const int64_t query = warp_query + m * kMmaRows + half * 8 + threadIdx.x % kWarpThreads / 4;
+    const int query = warp_query + m * kMmaRows + half * 8 + threadIdx.x % kWarpThreads / 4;
     if (threadIdx.x % 4 == 0 && query < head.seq_length) {
       log_sum_exp[head.row_begin + query] = softmax.maximum[m][half] * head.Scale() + logf(sum);
     }

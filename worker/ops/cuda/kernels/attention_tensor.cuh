@@ -14,34 +14,37 @@ inline constexpr float kLog2E = 1.4426950408889634F;
 // A matrix in memory: rows of a head's positions.
 struct Rows {
   const Bf16* begin;  // of position 0
-  int64_t stride;
+  int stride;
 };
 
 // Positions [first, first + kRows) into tile (kRows, kDim + 8); zeros beyond the sequence's end and behind the head's
 // own columns. By all threads of the block, there after CommitCopies, WaitForCopies and a barrier. `aligned`: every
 // row's columns begin at multiples of 16 bytes and are whole ones.
 template <int kDim, int kRows>
-__device__ __forceinline__ void CopyTile(const Rows& from, int64_t first, const Head& head, bool aligned, Bf16* tile) {
-  constexpr int kVectors = kDim / 8;  // of 16 bytes, of a row
+__device__ __forceinline__ void CopyTile(const Rows& from, int first, const Head& head, bool aligned, Bf16* tile) {
   constexpr int kPitch = kDim + 8;
   if (aligned) {
+    constexpr int kVectors = kDim / 8;  // of 16 bytes, of a row
+    constexpr int kAtOnce = kTensorThreads / kVectors;
+    const int row = static_cast<int>(threadIdx.x) / kVectors;
+    const int column = static_cast<int>(threadIdx.x) % kVectors * 8;
+    const Bf16* const at = from.begin + static_cast<int64_t>(first + row) * from.stride + column;
+    const int rows = column < head.dim ? head.seq_length - first - row : 0;  // that are there, from this one on
+    if (kTensorThreads % kVectors != 0 && row >= kAtOnce) return;
 #pragma unroll
-    for (int i = threadIdx.x; i < kRows * kVectors; i += kTensorThreads) {
-      const int row = i / kVectors;
-      const int column = i % kVectors * 8;
-      const int64_t position = first + row;
-      const bool inside = position < head.seq_length && column < head.dim;
-      CopyAsync16(tile + row * kPitch + column, inside ? from.begin + position * from.stride + column : from.begin,
-                  inside);
+    for (int k = 0; k < kRows; k += kAtOnce) {
+      if (kRows % kAtOnce != 0 && row + k >= kRows) break;
+      CopyAsync16(tile + (row + k) * kPitch + column,
+                  k < rows ? at + static_cast<int64_t>(k) * from.stride : from.begin, k < rows);
     }
     return;
   }
   for (int i = threadIdx.x; i < kRows * kDim; i += kTensorThreads) {
     const int row = i / kDim;
     const int column = i % kDim;
-    const int64_t position = first + row;
+    const int position = first + row;
     const bool inside = position < head.seq_length && column < head.dim;
-    tile[row * kPitch + column] = inside ? from.begin[position * from.stride + column] : Bf16{0};
+    tile[row * kPitch + column] = inside ? from.begin[static_cast<int64_t>(position) * from.stride + column] : Bf16{0};
   }
 }
 
@@ -105,15 +108,15 @@ __device__ __forceinline__ void AddProduct(const Accumulator (&p)[kBlocks][kTile
 // `first` on.
 template <int kDim, int kBlocks>
 __device__ __forceinline__ void StoreRows(const Accumulator (&c)[kBlocks][kDim / kMmaColumns],
-                                          const float (&factor)[kBlocks][2], int64_t first, const Head& head,
-                                          bool aligned, int64_t stride, Bf16* to) {
+                                          const float (&factor)[kBlocks][2], int first, const Head& head, bool aligned,
+                                          int64_t stride, Bf16* to) {
   const int lane = threadIdx.x % kWarpThreads;
 #pragma unroll
   for (int i = 0; i < kBlocks * 2; ++i) {
     const int m = i / 2, half = i % 2;
-    const int64_t position = first + m * kMmaRows + half * 8 + lane / 4;
+    const int position = first + m * kMmaRows + half * 8 + lane / 4;
     if (position >= head.seq_length) continue;
-    Bf16* const row = to + position * stride;
+    Bf16* const row = to + static_cast<int64_t>(position) * stride;
 #pragma unroll
     for (int n = 0; n < kDim / kMmaColumns; ++n) {
       const int column = n * kMmaColumns + lane % 4 * 2;

@@ -2,11 +2,11 @@
 // goes through keys, one owns keys and goes through queries. Both compute the scores again from the saved log-sum-exp.
 //
 // Work: 2 T² dim FLOPs for each of seven products of a head (five if dq were added up across blocks by atomics, in an
-// order of their own): 14 T² dim, half of that if causal. What a warp has in registers decides the tiles: dq of 32
-// queries (heads of 64) or 16; dk and dv, twice as much, of 16 keys. Shared memory: the second kernel's warp loads
-// 8 dim bytes for each query and 2 dim for each of its keys in a step of 32, 10 dim in all, for 4 * 2 * 16 dim FLOPs:
-// 13 FLOPs for a byte, where 16 would keep A100's tensor cores busy. So this one is bound by shared memory there, at
-// about 0.8 of the tensor cores' rate; the first kernel with heads of 64 isn't.
+// order of their own): 14 T² dim, half of that if causal. The tiles are as large as the registers allow without spilling:
+// dq of 32 (heads of 64) or 16 queries, dk and dv, twice as much, of 16 keys; two blocks for a multiprocessor. So shared
+// memory is the limit: the second kernel's warp loads 8 dim bytes for each query and 64 dim for its own keys and values
+// in each step (of 32 queries, 64 with heads of 64), for 128 dim FLOPs a query: 13 to 14 FLOPs a byte, where A100's
+// tensor cores (2048 FLOPs a clock beside 128 bytes) could use 16. The first kernel has 19 with heads of 64, else 12.
 #include "worker/ops/cuda/kernels/attention_tensor_gradient.h"
 
 #include "worker/ops/cuda/kernels/attention_tensor.cuh"
@@ -14,17 +14,13 @@
 namespace penstock::cuda {
 namespace {
 
-// From a score to its probability p, and from the gradient of p (dp) to the score's.
-__device__ __forceinline__ void Differentiate(bool shows, float scale_log2, float log_sum_exp_log2, float dot,
-                                              float& score, float& dp) {
-  const float p = shows ? exp2f(ieee::Fma(score, scale_log2, -log_sum_exp_log2)) : 0.0F;
-  score = p;
-  dp = shows ? p * (dp - dot) : 0.0F;
+__device__ __forceinline__ float Probability(bool shows, float scale_log2, float log_sum_exp, float score) {
+  return shows ? exp2f(ieee::Fma(score, scale_log2, -log_sum_exp * kLog2E)) : 0.0F;
 }
 
 // dq = scale * sum over keys of ds k.
 template <int kDim>
-__global__ void __launch_bounds__(kTensorThreads)
+__global__ void __launch_bounds__(kTensorThreads, 2)
     QueryGradientKernel(AttentionSizes sizes, const Bf16* qkv, const float* log_sum_exp, const Bf16* dout,
                         const float* dot, bool aligned, Bf16* dqkv) {
   constexpr AttentionTiles kTiles = QueryGradientTiles(kDim);
@@ -42,15 +38,15 @@ __global__ void __launch_bounds__(kTensorThreads)
   Bf16* const own_gradients = shared + kTiles.owned_elements() / 2;
   Bf16* const steps = shared + kTiles.owned_elements();
   // If causal, later queries have more to do: they begin first.
-  const int64_t first_query = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kRows;
+  const int first_query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
   const int lane = threadIdx.x % kWarpThreads;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
-  const int64_t warp_query = first_query + warp_row;
-  const int64_t warp_key_end = warp_query < head.seq_length ? head.KeyEnd(warp_query + kMmaRows * kBlocks) : 0;
-  const int64_t key_end = head.KeyEnd(first_query + kRows);
+  const int warp_query = first_query + warp_row;
+  const int warp_key_end = warp_query < head.seq_length ? head.KeyEnd(warp_query + kMmaRows * kBlocks) : 0;
+  const int key_end = head.KeyEnd(first_query + kRows);
   const float scale_log2 = head.Scale() * kLog2E;
 
-  const auto copy = [&](int64_t key, int step) {
+  const auto copy = [&](int key, int step) {
     CopyTile<kDim, kKeys>(keys, key, head, aligned, steps + step * kStep);
     CopyTile<kDim, kKeys>(values, key, head, aligned, steps + step * kStep + kStep / 2);
     CommitCopies();
@@ -61,16 +57,16 @@ __global__ void __launch_bounds__(kTensorThreads)
   float row_log[kBlocks][2], row_dot[kBlocks][2], factor[kBlocks][2];
 #pragma unroll
   for (int i = 0; i < kBlocks * 2; ++i) {
-    const int64_t query = warp_query + i / 2 * kMmaRows + i % 2 * 8 + lane / 4;
+    const int query = warp_query + i / 2 * kMmaRows + i % 2 * 8 + lane / 4;
     const bool inside = query < head.seq_length;
-    row_log[i / 2][i % 2] = inside ? log_sum_exp[head.row_begin + query] * kLog2E : 0.0F;
+    row_log[i / 2][i % 2] = inside ? log_sum_exp[head.row_begin + query] : 0.0F;
     row_dot[i / 2][i % 2] = inside ? dot[head.row_begin + query] : 0.0F;
     factor[i / 2][i % 2] = head.Scale();
   }
   Accumulator result[kBlocks][kDim / kMmaColumns];
   Clear(result);
   int step = 0;
-  for (int64_t first_key = 0; first_key < key_end; first_key += kKeys, step ^= 1) {
+  for (int first_key = 0; first_key < key_end; first_key += kKeys, step ^= 1) {
     WaitForCopies<0>();
     __syncthreads();  // this step is there for all, and the other one has been used by all
     if (first_key + kKeys < key_end) copy(first_key + kKeys, step ^ 1);
@@ -82,10 +78,10 @@ __global__ void __launch_bounds__(kTensorThreads)
 #pragma unroll
     for (int i = 0; i < kBlocks * kKeyTiles * 4; ++i) {
       const int m = i / 4 / kKeyTiles, n = i / 4 % kKeyTiles, k = i % 4;
-      const int64_t query = warp_query + m * kMmaRows + k / 2 * 8 + lane / 4;
-      const int64_t key = first_key + n * kMmaColumns + lane % 4 * 2 + k % 2;
-      Differentiate(all_show || head.Shows(key, query), scale_log2, row_log[m][k / 2], row_dot[m][k / 2],
-                    scores[m][n].v[k], ds[m][n].v[k]);
+      const int query = warp_query + m * kMmaRows + k / 2 * 8 + lane / 4;
+      const int key = first_key + n * kMmaColumns + lane % 4 * 2 + k % 2;
+      const float p = Probability(all_show || head.Shows(key, query), scale_log2, row_log[m][k / 2], scores[m][n].v[k]);
+      ds[m][n].v[k] = p * (ds[m][n].v[k] - row_dot[m][k / 2]);
     }
     AddProduct<kDim>(ds, steps + step * kStep, result);
   }
@@ -95,7 +91,7 @@ __global__ void __launch_bounds__(kTensorThreads)
 
 // dv = sum over queries of p dout, dk = scale * sum over queries of ds q. A row of scores is a key's.
 template <int kDim>
-__global__ void __launch_bounds__(kTensorThreads)
+__global__ void __launch_bounds__(kTensorThreads, 2)
     KeyGradientKernel(AttentionSizes sizes, const Bf16* qkv, const float* log_sum_exp, const Bf16* dout,
                       const float* dot, bool aligned, Bf16* dqkv) {
   constexpr AttentionTiles kTiles = KeyGradientTiles(kDim);
@@ -114,20 +110,20 @@ __global__ void __launch_bounds__(kTensorThreads)
   Bf16* const steps = shared + kTiles.owned_elements();
   // For each of two steps, of its queries: log-sum-exps, then dots.
   float* const statistics = reinterpret_cast<float*>(steps + 2 * kStep);
-  const int64_t first_key = static_cast<int64_t>(blockIdx.x) * kRows;
+  const int first_key = static_cast<int>(blockIdx.x) * kRows;
   const int lane = threadIdx.x % kWarpThreads;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
-  const int64_t warp_key = first_key + warp_row;
-  const int64_t warp_query_begin = warp_key < head.seq_length ? head.QueryBegin(warp_key) : head.seq_length;
+  const int warp_key = first_key + warp_row;
+  const int warp_query_begin = warp_key < head.seq_length ? head.QueryBegin(warp_key) : head.seq_length;
   const float scale_log2 = head.Scale() * kLog2E;
 
-  const auto copy = [&](int64_t query, int step) {
+  const auto copy = [&](int query, int step) {
     CopyTile<kDim, kQueries>(queries, query, head, aligned, steps + step * kStep);
     CopyTile<kDim, kQueries>(gradients, query, head, aligned, steps + step * kStep + kStep / 2);
     static_assert(2 * kQueries <= kTensorThreads);
     if (threadIdx.x < 2 * kQueries) {
       const float* const from = (threadIdx.x < kQueries ? log_sum_exp : dot) + head.row_begin;
-      const int64_t position = query + threadIdx.x % kQueries;
+      const int position = query + threadIdx.x % kQueries;
       const bool inside = position < head.seq_length;
       CopyAsync4(statistics + step * 2 * kQueries + threadIdx.x, inside ? from + position : from, inside);
     }
@@ -135,33 +131,39 @@ __global__ void __launch_bounds__(kTensorThreads)
   };
   CopyTile<kDim, kRows>(keys, first_key, head, aligned, shared);
   CopyTile<kDim, kRows>(values, first_key, head, aligned, own_values);
-  const int64_t query_begin = head.QueryBegin(first_key);
+  const int query_begin = head.QueryBegin(first_key);
   copy(query_begin, 0);
   Accumulator key_result[kBlocks][kDim / kMmaColumns], value_result[kBlocks][kDim / kMmaColumns];
   Clear(key_result);
   Clear(value_result);
   int step = 0;
-  for (int64_t first_query = query_begin; first_query < head.seq_length; first_query += kQueries, step ^= 1) {
+  for (int first_query = query_begin; first_query < head.seq_length; first_query += kQueries, step ^= 1) {
     WaitForCopies<0>();
     __syncthreads();  // this step is there for all, and the other one has been used by all
     if (first_query + kQueries < head.seq_length) copy(first_query + kQueries, step ^ 1);
     if (first_query + kQueries <= warp_query_begin) continue;  // the whole warp
-    Accumulator p[kBlocks][kQueryTiles], ds[kBlocks][kQueryTiles];
-    RowProducts<kDim>(shared + warp_row * kTiles.pitch(), steps + step * kStep, p);
-    RowProducts<kDim>(own_values + warp_row * kTiles.pitch(), steps + step * kStep + kStep / 2, ds);
-    // Queries behind the sequence's end have gradients of zero, so they add nothing.
-    const bool all_show = !head.causal || first_query >= warp_key + kMmaRows * kBlocks - 1;
     const float* const logs = statistics + step * 2 * kQueries;
     const float* const dots = logs + kQueries;
+    // Queries behind the sequence's end have gradients of zero, so they add nothing.
+    const bool all_show = !head.causal || first_query >= warp_key + kMmaRows * kBlocks - 1;
+    Accumulator p[kBlocks][kQueryTiles], ds[kBlocks][kQueryTiles];
+    RowProducts<kDim>(shared + warp_row * kTiles.pitch(), steps + step * kStep, p);
 #pragma unroll
     for (int i = 0; i < kBlocks * kQueryTiles * 4; ++i) {
       const int m = i / 4 / kQueryTiles, n = i / 4 % kQueryTiles, k = i % 4;
       const int column = n * kMmaColumns + lane % 4 * 2 + k % 2;
-      const int64_t key = warp_key + m * kMmaRows + k / 2 * 8 + lane / 4;
-      Differentiate(all_show || key <= first_query + column, scale_log2, logs[column] * kLog2E, dots[column],
-                    p[m][n].v[k], ds[m][n].v[k]);
+      const int key = warp_key + m * kMmaRows + k / 2 * 8 + lane / 4;
+      float& at = p[m][n].v[k];
+      at = Probability(all_show || key <= first_query + column, scale_log2, logs[column], at);
     }
     AddProduct<kDim>(p, steps + step * kStep + kStep / 2, value_result);
+    RowProducts<kDim>(own_values + warp_row * kTiles.pitch(), steps + step * kStep + kStep / 2, ds);
+#pragma unroll
+    for (int i = 0; i < kBlocks * kQueryTiles * 4; ++i) {
+      const int m = i / 4 / kQueryTiles, n = i / 4 % kQueryTiles, k = i % 4;
+      const int column = n * kMmaColumns + lane % 4 * 2 + k % 2;
+      ds[m][n].v[k] = p[m][n].v[k] * (ds[m][n].v[k] - dots[column]);
+    }
     AddProduct<kDim>(ds, steps + step * kStep, key_result);
   }
   if (warp_key >= head.seq_length) return;  // the whole warp

@@ -39,7 +39,7 @@ struct Accumulator {
 namespace penstock::cuda {
 
 __device__ __forceinline__ void Mma(Accumulator& c, const FragmentA& a, const FragmentB& b) {
-  asm volatile(
+  asm(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
       "%3};"
       : "+f"(c.v[0]), "+f"(c.v[1]), "+f"(c.v[2]), "+f"(c.v[3])
