@@ -25,16 +25,20 @@ struct RowReader {
   __device__ int64_t packs() const { return (width + kPack - 1) / kPack; }
   __device__ Pack First(int64_t pack) const { return LoadPack(row + pack * kPack, width - pack * kPack, aligned); }
   __device__ void Keep(int64_t pack, const Pack& values) const {
-    if (!kCached) return;
+    if constexpr (kCached) {
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) cache[(pack / kWarpThreads * kPack + k) * kWarpThreads] = values.v[k];
+      for (int k = 0; k < kPack; ++k) cache[(pack / kWarpThreads * kPack + k) * kWarpThreads] = values.v[k];
+    }
   }
   __device__ Pack Again(int64_t pack) const {
-    if (!kCached) return First(pack);
-    Pack values;
+    if constexpr (kCached) {
+      Pack values;
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) values.v[k] = cache[(pack / kWarpThreads * kPack + k) * kWarpThreads];
-    return values;
+      for (int k = 0; k < kPack; ++k) values.v[k] = cache[(pack / kWarpThreads * kPack + k) * kWarpThreads];
+      return values;
+    } else {
+      return First(pack);
+    }
   }
 };
 
