@@ -52,7 +52,9 @@ absl::Status WithPeer(absl::Status status, int peer);
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Blocks until the buffer has been sent (may be reused) or received (holds the message). Call it once.
+  // Blocks until the buffer may be reused (a send) or holds the message (a receive). Call it once. What was sent may be
+  // on its way still: then a later call, or nobody, is told of its failure. A Communicator without an error is destroyed
+  // once all has gone.
   // DEADLINE_EXCEEDED after the wait timeout, UNAVAILABLE when the peer closed the connection, INTERNAL when the peer's
   // message has another size than the buffer; the cause of the abort after Abort.
   virtual absl::Status Wait() = 0;

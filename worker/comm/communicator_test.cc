@@ -312,9 +312,31 @@ TEST_P(CommunicatorTest, AbortEndsACollective) {
   });
 }
 
+TEST_P(CommunicatorTest, WhatWasSentBeforeTheEndArrives) {
+  constexpr int kMessages = 40;
+  auto comms = Connect(2);
+  RunRanks(2, [&](int rank) {
+    float value = 0;
+    if (rank == 0) {
+      for (int i = 0; i < kMessages; ++i) {
+        value = static_cast<float>(i);
+        ASSERT_EQ(comms[0]->Send(1, 1, AsBytes(absl::MakeConstSpan(&value, 1))), absl::OkStatus());
+        // Sent, so it may change.
+        value = -1;
+      }
+      comms[0].reset();
+    } else {
+      for (int i = 0; i < kMessages; ++i) {
+        ASSERT_EQ(comms[1]->Recv(0, 1, AsWritableBytes(absl::MakeSpan(&value, 1))), absl::OkStatus());
+        EXPECT_EQ(value, static_cast<float>(i));
+      }
+    }
+  });
+}
+
 TEST_P(CommunicatorTest, ALostPeerIsNamed) {
   std::vector<float> from_lost(100);
-  const std::vector<float> message(100, 3.0f);
+  const std::vector<float> message(100'000, 3.0f);
   auto comms = Connect(3);
   RunRanks(3, [&](int rank) {
     if (rank == 2) {

@@ -22,6 +22,8 @@ class GlooCommunicator : public Communicator {
       : mesh_(std::move(mesh)), rank_(rank), size_(size) {}
 
   ~GlooCommunicator() override {
+    // What was sent last may be on its way still. A mesh that has failed answers at once.
+    mesh_->Flush().IgnoreError();
     mesh_->Fail(absl::CancelledError("the communicator was destroyed")).IgnoreError();
     mesh_->Close();
   }

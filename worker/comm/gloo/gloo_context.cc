@@ -64,6 +64,7 @@ void GlooMesh::Close() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     transfers.swap(transfers_);
+    deferred_.clear();
   }
 }
 
@@ -77,6 +78,25 @@ void GlooMesh::Register(std::shared_ptr<GlooTransfer> transfer) {
 void GlooMesh::Forget(GlooTransfer* transfer) {
   std::lock_guard<std::mutex> lock(mutex_);
   transfers_.erase(transfer->shared_from_this());
+}
+
+std::shared_ptr<GlooTransfer> GlooMesh::Defer(std::shared_ptr<GlooTransfer> send) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  deferred_.push_back(std::move(send));
+  if (deferred_.size() <= kGlooShortSendsMax) return nullptr;
+  std::shared_ptr<GlooTransfer> oldest = std::move(deferred_.front());
+  deferred_.pop_front();
+  return oldest;
+}
+
+absl::Status GlooMesh::Flush() {
+  std::deque<std::shared_ptr<GlooTransfer>> sends;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    sends.swap(deferred_);
+  }
+  for (const std::shared_ptr<GlooTransfer>& send : sends) PENSTOCK_RETURN_IF_ERROR(send->AwaitEnd());
+  return absl::OkStatus();
 }
 
 GlooTransfer::GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes)
@@ -97,6 +117,7 @@ absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_
                                                               int peer, Tag tag, std::byte* data, size_t bytes) {
   PENSTOCK_RETURN_IF_ERROR(mesh->status());
   std::shared_ptr<GlooTransfer> transfer(new GlooTransfer(mesh, send, peer, data, bytes));
+  if (send) transfer->FillHead();
   // Before it is posted: even where its second half can't be, the first half is on its way and refers to the head.
   mesh->Register(transfer);
   mesh->device().RunInLoop([transfer, tag] {
@@ -108,12 +129,13 @@ absl::StatusOr<std::shared_ptr<Transfer>> GlooTransfer::Start(const std::shared_
   return std::shared_ptr<Transfer>(std::move(transfer));
 }
 
+void GlooTransfer::FillHead() {
+  const GlooHead head = {kHeadMagic, bytes_};
+  std::memcpy(head_.get(), &head, sizeof(head));
+  if (is_inline()) std::memcpy(head_.get() + sizeof(head), data_, bytes_);
+}
+
 absl::Status GlooTransfer::Post(Tag tag) {
-  if (send_) {
-    const GlooHead head = {kHeadMagic, bytes_};
-    std::memcpy(head_.get(), &head, sizeof(head));
-    if (is_inline()) std::memcpy(head_.get() + sizeof(head), data_, bytes_);
-  }
   const auto post = [&](gloo::transport::UnboundBuffer& buffer, uint64_t slot, size_t bytes) {
     send_ ? buffer.send(peer_, slot, 0, bytes) : buffer.recv(peer_, slot, 0, bytes);
   };
@@ -128,6 +150,13 @@ absl::Status GlooTransfer::Post(Tag tag) {
 }
 
 absl::Status GlooTransfer::Wait() {
+  if (!send_ || !is_inline()) return AwaitEnd();
+  PENSTOCK_RETURN_IF_ERROR(mesh_->status());
+  const std::shared_ptr<GlooTransfer> oldest = mesh_->Defer(shared_from_this());
+  return oldest == nullptr ? absl::OkStatus() : oldest->AwaitEnd();
+}
+
+absl::Status GlooTransfer::AwaitEnd() {
   PENSTOCK_RETURN_IF_ERROR(mesh_->status());
   const absl::Time deadline = Clock::Real()->Monotonic() + mesh_->wait_timeout();
   // Both sides sleep until the head is through, which is after the payload, unless they disagree about its size.

@@ -5,6 +5,7 @@
 #include <gloo/transport/context.h>
 #include <gloo/transport/unbound_buffer.h>
 
+#include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -28,6 +29,10 @@ struct GlooHead {
   uint64_t bytes = 0;
 };
 inline constexpr size_t kGlooInlineBytes = 64 << 10;
+
+// A short send copies its message, and its wait doesn't wait: to be woken and to post the next message would take
+// longer than the message itself. So many of them may not have gone yet; then the oldest is waited for.
+inline constexpr size_t kGlooShortSendsMax = 16;
 
 class GlooTransfer;
 
@@ -60,6 +65,11 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
   void Register(std::shared_ptr<GlooTransfer> transfer);
   void Forget(GlooTransfer* transfer);
 
+  // For a short send that isn't waited for yet: the one to wait for now, or null.
+  std::shared_ptr<GlooTransfer> Defer(std::shared_ptr<GlooTransfer> send);
+  // Waits for all of those, unless the mesh has failed.
+  absl::Status Flush();
+
  private:
   // Outlives the connections, which are in its loop.
   const std::shared_ptr<GlooDevice> device_;
@@ -72,6 +82,8 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
   absl::Status status_;
   // Keeps what is on its way alive until it is waited for or the connections are closed.
   absl::flat_hash_set<std::shared_ptr<GlooTransfer>> transfers_;
+  // Short sends whose Wait has returned, the oldest first.
+  std::deque<std::shared_ptr<GlooTransfer>> deferred_;
 };
 
 class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTransfer> {
@@ -81,11 +93,15 @@ class GlooTransfer : public Transfer, public std::enable_shared_from_this<GlooTr
                                                          Tag tag, std::byte* data, size_t bytes);
 
   absl::Status Wait() override;
+  // Until the message has gone, or come.
+  absl::Status AwaitEnd();
   // Ends a wait in another thread, or the next one.
   void AbortWait();
 
  private:
   GlooTransfer(std::shared_ptr<GlooMesh> mesh, bool send, int peer, std::byte* data, size_t bytes);
+  // Before it is posted: what a send's head says, and its payload where that goes with it.
+  void FillHead();
   // On the loop's thread: gives it to Gloo.
   absl::Status Post(Tag tag);
   bool is_inline() const { return bytes_ <= kGlooInlineBytes; }
