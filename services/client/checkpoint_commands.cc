@@ -35,8 +35,15 @@ absl::StatusOr<std::string> CheckpointFolder(const CommandContext& context) {
 
 }  // namespace
 
+absl::StatusOr<std::string> CheckpointIn(const std::string& folder) {
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> checkpoints, ListCheckpoints(LocalDisk(), folder));
+  if (checkpoints.empty()) return folder;
+  PENSTOCK_ASSIGN_OR_RETURN(const CheckpointInfo newest, FindNewestCheckpoint(LocalDisk(), folder));
+  return newest.path;
+}
+
 absl::StatusOr<std::string> CheckpointPath(const CommandContext& context, const std::string& name) {
-  if (IsFolder(name)) return name;
+  if (IsFolder(name)) return CheckpointIn(name);
   if (name.find('/') != std::string::npos) return absl::NotFoundError(absl::StrCat("there is no folder ", name));
   PENSTOCK_ASSIGN_OR_RETURN(const v1::JobStatus job, context.client.GetJob(name));
   if (job.last_checkpoint().empty()) {

@@ -62,16 +62,15 @@ const std::vector<Entry>& Entries() {
         "verify",
         {"JOB|PATH"},
         "read every byte of a checkpoint and check it",
-        "PATH is one checkpoint's folder; a JOB stands for its newest checkpoint.",
+        "PATH is one checkpoint's folder, or one with several; these and a JOB stand for their newest.",
         {}},
        CheckpointVerify},
       {{"checkpoint",
         "diff",
         {"JOB|PATH", "JOB|PATH"},
         "compare the weights of two checkpoints, tensor by tensor",
-        "Each is a JOB (its newest checkpoint), a checkpoint's folder, or a Hugging Face model's. Exits with 0 whether "
-        "or\n"
-        "not they differ; `-o json` says which in \"equal\".",
+        "Each is a JOB (its newest checkpoint), a checkpoint's folder, one with several (the newest of them), or a\n"
+        "Hugging Face model's. Exits with 0 whether or not they differ; `-o json` says which in \"equal\".",
         {{"all", "a", "", "list the equal tensors, too"}}},
        CheckpointDiff},
       {{"checkpoint",
@@ -96,9 +95,10 @@ const std::vector<Entry>& Entries() {
         "",
         {"JOB|PATH"},
         "let a trained model write, on an idle worker",
-        "A JOB's newest checkpoint, a checkpoint's folder, or a Hugging Face model's that the workers can read. The "
-        "text\n"
-        "depends on the weights, the prompt and these flags alone. Ctrl-C ends it.",
+        "A JOB's newest checkpoint, a checkpoint's folder, the newest in a folder of several, or a Hugging Face "
+        "model's,\n"
+        "which the workers can read. The text depends on the weights, the prompt and these flags alone. Ctrl-C ends "
+        "it.",
         {{"prompt", "p", "TEXT", "the beginning of the text, for a model of bytes"},
          {"tokens", "", "IDS", "the prompt as token ids: 464,3290"},
          {"max-tokens", "n", "N", "how long the continuation is", "", "200"},

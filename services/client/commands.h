@@ -53,7 +53,10 @@ int CheckpointExport(const CommandContext& context);
 int CheckpointImport(const CommandContext& context);
 int Generate(const CommandContext& context);
 
-// One checkpoint's folder: named itself, or the newest one of a job.
+// What a folder on this machine stands for: the newest checkpoint in it, or, where it has none, itself.
+absl::StatusOr<std::string> CheckpointIn(const std::string& folder);
+
+// That of the folder named, or the newest checkpoint of the job named.
 absl::StatusOr<std::string> CheckpointPath(const CommandContext& context, const std::string& name);
 
 }  // namespace penstock

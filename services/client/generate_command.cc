@@ -33,21 +33,23 @@ absl::StatusOr<double> Number(const CommandLine& line, const std::string& flag) 
 }
 
 // A folder that is there is meant before a job of the same name; the worker reads it, so it needs the whole path.
-void SetSource(const std::string& name, v1::GenerateRequest& request) {
+absl::Status SetSource(const std::string& name, v1::GenerateRequest& request) {
   std::error_code error;
   if (std::filesystem::is_directory(name, error)) {
-    request.set_checkpoint(std::filesystem::absolute(name, error).lexically_normal().string());
+    PENSTOCK_ASSIGN_OR_RETURN(const std::string path, CheckpointIn(name));
+    request.set_checkpoint(std::filesystem::absolute(path, error).lexically_normal().string());
   } else if (name.find('/') != std::string::npos) {
     // On a cluster whose folders this machine doesn't see.
     request.set_checkpoint(name);
   } else {
     request.set_job(name);
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::GenerateRequest> RequestOf(const CommandLine& line) {
   v1::GenerateRequest request;
-  SetSource(line.arguments[0], request);
+  PENSTOCK_RETURN_IF_ERROR(SetSource(line.arguments[0], request));
   request.set_prompt(line.Flag("prompt"));
   if (line.Has("tokens")) {
     if (line.Has("prompt")) return absl::InvalidArgumentError("--prompt and --tokens are two prompts; give one");

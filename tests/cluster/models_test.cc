@@ -58,6 +58,8 @@ TEST_F(ModelsTest, AJobThatGoesOnFromAnExportHasTheLossesOfTheJobThatWentOn) {
   ASSERT_EQ(cluster_->Ctl({"checkpoint", "export", Checkpoint("whole", "06"), exported}).exit_code, 0);
   const Json imported = cluster_->CtlJson({"checkpoint", "import", exported, Folder("imported")});
   EXPECT_EQ(cluster_->CtlJson({"checkpoint", "verify", imported["path"]})["digest"], imported["digest"]);
+  // The folder of checkpoints stands for its newest.
+  EXPECT_EQ(cluster_->CtlJson({"checkpoint", "verify", Folder("imported")})["path"], imported["path"]);
 
   const std::vector<double> whole = Losses("whole");
   ASSERT_EQ(whole.size(), 12u);
@@ -108,6 +110,7 @@ TEST_F(ModelsTest, TheSameSeedWritesTheSameText) {
   EXPECT_EQ(text["worker"], "worker-0");
   EXPECT_EQ(generate("3", "whole"), text);
   EXPECT_EQ(generate("3", Checkpoint("whole", "12"))["tokens"], text["tokens"]);
+  EXPECT_EQ(generate("3", Folder("checkpoints/whole"))["tokens"], text["tokens"]);
   EXPECT_NE(generate("4", "whole")["tokens"], text["tokens"]);
   const CommandResult printed = cluster_->Ctl({"generate", "whole", "-p", "In the", "-n", "40", "--seed", "3"});
   EXPECT_EQ(printed.exit_code, 0) << printed.errors;
