@@ -2,7 +2,7 @@
 // fixed time, so that stages don't contend for cores; lists, messages (Gloo over loopback) and buffers are the real
 // ones. Prints one JSON line for each pipeline.
 //
-//   bazel run -c opt //worker/runtime:bubble_benchmark
+//   bazel run //tests/bench:bubble_bench
 //
 // bubble: measured time of a step over the m (f + b) that one stage computes, less one; ideal: (p - 1) / m (Narayanan
 // et al. 2021). excess: how much longer the step takes than (m + p - 1) (f + b).
