@@ -4,6 +4,7 @@
 #include <random>
 #include <vector>
 
+#include "core/model/test_gpt2.h"
 #include "core/plan/partition.h"
 #include "gtest/gtest.h"
 #include "protos/penstock/v1/job.pb.h"
@@ -12,17 +13,14 @@ namespace penstock {
 namespace {
 
 ParameterTable RandomTable(std::mt19937* generator) {
-  v1::ModelSpec model;
-  model.set_family(v1::ModelSpec::FAMILY_GPT2);
-  model.set_layers(1 + (*generator)() % 6);
-  model.set_heads(1 + (*generator)() % 4);
-  model.set_hidden(model.heads() * (1 + (*generator)() % 9));
-  model.set_seq_length(1 + (*generator)() % 30);
-  model.set_vocab_size(1 + (*generator)() % 300);
-  model.set_mlp_hidden(1 + (*generator)() % 60);
-  model.set_init_std(0.02);
-  model.set_layer_norm_epsilon(1e-5);
-  return *ParameterTable::Create(model);
+  TestGpt2Sizes sizes;
+  sizes.layers = 1 + (*generator)() % 6;
+  sizes.heads = 1 + (*generator)() % 4;
+  sizes.hidden = sizes.heads * (1 + (*generator)() % 9);
+  sizes.seq_length = 1 + (*generator)() % 30;
+  sizes.vocab_size = 1 + (*generator)() % 300;
+  sizes.mlp_hidden = 1 + (*generator)() % 60;
+  return *ParameterTable::Create(TestGpt2(sizes));
 }
 
 void Count(const RangeList& list, std::vector<int>* owners) {
@@ -91,17 +89,8 @@ TEST(ZeroPartitionTest, OwnedRangesPartitionTheSpace) {
 
 TEST(ZeroPartitionTest, TensorRanksShareWhatIsReplicatedAtTheEndOfTheirMemory) {
   std::mt19937 generator(5);
-  v1::ModelSpec model;
-  model.set_family(v1::ModelSpec::FAMILY_GPT2);
-  model.set_layers(2);
-  model.set_heads(4);
-  model.set_hidden(8);
-  model.set_seq_length(3);
-  model.set_vocab_size(7);
-  model.set_mlp_hidden(32);
-  model.set_init_std(0.02);
-  model.set_layer_norm_epsilon(1e-5);
-  const ParameterTable table = *ParameterTable::Create(model);
+  const ParameterTable table = *ParameterTable::Create(
+      TestGpt2({.layers = 2, .hidden = 8, .heads = 4, .seq_length = 3, .vocab_size = 7, .mlp_hidden = 32}));
   const auto shard = [&](int rank) { return *ParametersOfStage(table, {0, 4}, {.degree = 2, .rank = rank}); };
   const StageParameters first = shard(0);
   const StageParameters second = shard(1);

@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "core/model/test_gpt2.h"
 #include "gtest/gtest.h"
 #include "protos/penstock/v1/job.pb.h"
 
@@ -90,17 +91,8 @@ TEST(PartitionCostsTest, RefusesWhatCannotBeCut) {
 }
 
 ParameterTable Table(uint32_t layers, uint32_t vocab_size) {
-  v1::ModelSpec model;
-  model.set_family(v1::ModelSpec::FAMILY_GPT2);
-  model.set_layers(layers);
-  model.set_hidden(64);
-  model.set_heads(4);
-  model.set_seq_length(32);
-  model.set_vocab_size(vocab_size);
-  model.set_mlp_hidden(256);
-  model.set_init_std(0.02);
-  model.set_layer_norm_epsilon(1e-5);
-  return *ParameterTable::Create(model);
+  return *ParameterTable::Create(TestGpt2(
+      {.layers = layers, .hidden = 64, .heads = 4, .seq_length = 32, .vocab_size = vocab_size, .mlp_hidden = 256}));
 }
 
 TEST(PartitionStagesTest, CoversTheBlocksWithALayerOnEachStage) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/model/test_gpt2.h"
 #include "gtest/gtest.h"
 #include "protos/penstock/v1/job.pb.h"
 
@@ -11,17 +12,8 @@ namespace penstock {
 namespace {
 
 ParameterTable Table(uint32_t vocab_size) {
-  v1::ModelSpec model;
-  model.set_family(v1::ModelSpec::FAMILY_GPT2);
-  model.set_layers(2);
-  model.set_hidden(24);
-  model.set_heads(3);
-  model.set_seq_length(10);
-  model.set_vocab_size(vocab_size);
-  model.set_mlp_hidden(50);
-  model.set_init_std(0.02);
-  model.set_layer_norm_epsilon(1e-5);
-  return *ParameterTable::Create(model);
+  return *ParameterTable::Create(
+      TestGpt2({.layers = 2, .hidden = 24, .heads = 3, .seq_length = 10, .vocab_size = vocab_size, .mlp_hidden = 50}));
 }
 
 std::vector<float> Fill(const ParameterTable& table, uint64_t seed, const ElementRange& range) {

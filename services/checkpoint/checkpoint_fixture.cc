@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/status_macros.h"
+#include "core/model/test_gpt2.h"
 #include "services/checkpoint/writer.h"
 
 namespace penstock {
@@ -10,16 +11,8 @@ namespace penstock {
 v1::JobSpec SmallJob() {
   v1::JobSpec spec;
   spec.set_name("small");
-  v1::ModelSpec& model = *spec.mutable_model();
-  model.set_family(v1::ModelSpec::FAMILY_GPT2);
-  model.set_layers(2);
-  model.set_hidden(96);
-  model.set_heads(3);
-  model.set_seq_length(16);
-  model.set_vocab_size(256);
-  model.set_mlp_hidden(384);
-  model.set_init_std(0.02);
-  model.set_layer_norm_epsilon(1e-5);
+  *spec.mutable_model() =
+      TestGpt2({.layers = 2, .hidden = 96, .heads = 3, .seq_length = 16, .vocab_size = 256, .mlp_hidden = 384});
   spec.mutable_training()->set_steps(200);
   spec.mutable_training()->set_global_batch_size(32);
   spec.mutable_training()->set_seed(1);

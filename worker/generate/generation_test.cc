@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/parameter_table.h"
+#include "core/model/test_gpt2.h"
 #include "core/random/initial_weights.h"
 #include "gtest/gtest.h"
 
@@ -13,17 +14,10 @@ namespace penstock {
 namespace {
 
 v1::ModelSpec Model() {
-  v1::ModelSpec model;
-  model.set_family(v1::ModelSpec::FAMILY_GPT2);
-  model.set_layers(2);
-  model.set_hidden(40);
-  model.set_heads(2);
-  model.set_seq_length(24);
-  model.set_vocab_size(50);
-  model.set_mlp_hidden(150);
+  v1::ModelSpec model =
+      TestGpt2({.layers = 2, .hidden = 40, .heads = 2, .seq_length = 24, .vocab_size = 50, .mlp_hidden = 150});
   // Wide, so that logits differ.
   model.set_init_std(0.3);
-  model.set_layer_norm_epsilon(1e-5);
   return model;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/bfloat16.h"
+#include "core/model/test_gpt2.h"
 #include "gtest/gtest.h"
 #include "worker/model/testing/local_pipeline.h"
 #include "worker/model/testing/reference_gpt2.h"
@@ -13,21 +14,6 @@
 
 namespace penstock {
 namespace {
-
-v1::ModelSpec Spec(uint32_t layers, uint32_t hidden, uint32_t heads, uint32_t seq_length, uint32_t vocab_size,
-                   uint32_t mlp_hidden) {
-  v1::ModelSpec spec;
-  spec.set_family(v1::ModelSpec::FAMILY_GPT2);
-  spec.set_layers(layers);
-  spec.set_hidden(hidden);
-  spec.set_heads(heads);
-  spec.set_seq_length(seq_length);
-  spec.set_vocab_size(vocab_size);
-  spec.set_mlp_hidden(mlp_hidden);
-  spec.set_init_std(0.02);
-  spec.set_layer_norm_epsilon(1e-5);
-  return spec;
-}
 
 // Far from the initial values on purpose: biases and norms that aren't 0 and 1 show what they are mixed up with.
 std::vector<double> Weights(const ParameterTable& table) { return RandomValues(table.size(), 7, 0.5); }
@@ -45,7 +31,8 @@ std::vector<BlockRange> Stages(const ParameterTable& table, const std::vector<in
 }
 
 TEST(StageModel, EveryGradientMatchesFiniteDifferencesInDouble) {
-  const v1::ModelSpec spec = Spec(2, 6, 2, 5, 11, 13);
+  const v1::ModelSpec spec =
+      TestGpt2({.layers = 2, .hidden = 6, .heads = 2, .seq_length = 5, .vocab_size = 11, .mlp_hidden = 13});
   const ParameterTable table = ParameterTable::Create(spec).value();
   const auto weights = Weights(table);
   const auto tokens = RandomTokens(4 * 5, 11, 1);
@@ -75,7 +62,8 @@ class StageModelInType : public testing::TestWithParam<DataType> {};
 
 TEST_P(StageModelInType, DepthAndMicroBatchesInFlightChangeNoBit) {
   // Widths that no vector divides; parameters begin at other alignments in each cut.
-  const v1::ModelSpec spec = Spec(4, 21, 3, 17, 37, 50);
+  const v1::ModelSpec spec =
+      TestGpt2({.layers = 4, .hidden = 21, .heads = 3, .seq_length = 17, .vocab_size = 37, .mlp_hidden = 50});
   const ParameterTable table = ParameterTable::Create(spec).value();
   const auto weights = ToFloats(Weights(table));
   const auto tokens = RandomTokens(8 * 17, 37, 1);
@@ -111,7 +99,8 @@ INSTANTIATE_TEST_SUITE_P(Types, StageModelInType, testing::Values(DataType::kFlo
 // Both against the double reference, on weights that are exact in bf16: what is left are the roundings on the way, of
 // which each is up to 2^-8.
 TEST(StageModel, InBf16LossAndGradientsAreTheReferencesButForRounding) {
-  const v1::ModelSpec spec = Spec(2, 32, 2, 24, 61, 96);
+  const v1::ModelSpec spec =
+      TestGpt2({.layers = 2, .hidden = 32, .heads = 2, .seq_length = 24, .vocab_size = 61, .mlp_hidden = 96});
   const ParameterTable table = ParameterTable::Create(spec).value();
   auto weights = RandomValues(table.size(), 7, 0.3);
   for (double& weight : weights) weight = static_cast<double>(ToFloat(ToBfloat16(static_cast<float>(weight))));
@@ -142,7 +131,8 @@ TEST(StageModel, InBf16LossAndGradientsAreTheReferencesButForRounding) {
 
 TEST(StageModel, LongRowsOfLogitsInPartsGiveTheSameLossAsOneByOne) {
   // 1500 rows a micro-batch: more than the head takes at a time.
-  const v1::ModelSpec spec = Spec(1, 8, 2, 750, 19, 32);
+  const v1::ModelSpec spec =
+      TestGpt2({.layers = 1, .hidden = 8, .heads = 2, .seq_length = 750, .vocab_size = 19, .mlp_hidden = 32});
   const ParameterTable table = ParameterTable::Create(spec).value();
   const auto weights = Weights(table);
   const auto tokens = RandomTokens(2 * 750, 19, 1);
@@ -176,7 +166,8 @@ class StageModelMisuse : public testing::Test {
 
   ForwardArgs Args(std::span<const int32_t> tokens) { return {.tokens = tokens, .targets = targets_}; }
 
-  const v1::ModelSpec spec_ = Spec(2, 8, 2, 3, 5, 32);
+  const v1::ModelSpec spec_ =
+      TestGpt2({.layers = 2, .hidden = 8, .heads = 2, .seq_length = 3, .vocab_size = 5, .mlp_hidden = 32});
   const ParameterTable table_ = ParameterTable::Create(spec_).value();
   const std::vector<int32_t> tokens_ = RandomTokens(6, 5, 1);
   const std::vector<int32_t> targets_ = RandomTokens(6, 5, 2);

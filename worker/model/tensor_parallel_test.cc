@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/model/test_gpt2.h"
 #include "gtest/gtest.h"
 #include "worker/model/stage_model.h"
 #include "worker/model/testing/reference_gpt2.h"
@@ -12,21 +13,6 @@
 
 namespace penstock {
 namespace {
-
-v1::ModelSpec Spec(uint32_t layers, uint32_t hidden, uint32_t heads, uint32_t seq_length, uint32_t vocab_size,
-                   uint32_t mlp_hidden) {
-  v1::ModelSpec spec;
-  spec.set_family(v1::ModelSpec::FAMILY_GPT2);
-  spec.set_layers(layers);
-  spec.set_hidden(hidden);
-  spec.set_heads(heads);
-  spec.set_seq_length(seq_length);
-  spec.set_vocab_size(vocab_size);
-  spec.set_mlp_hidden(mlp_hidden);
-  spec.set_init_std(0.02);
-  spec.set_layer_norm_epsilon(1e-5);
-  return spec;
-}
 
 class TensorParallelTest : public testing::Test {
  protected:
@@ -47,7 +33,8 @@ class TensorParallelTest : public testing::Test {
   BlockRange All() const { return {0, static_cast<int>(table_.blocks().size())}; }
 
   // 4 heads; a vocabulary that neither 2 nor 4 divides.
-  const v1::ModelSpec spec_ = Spec(2, 8, 4, 5, 11, 12);
+  const v1::ModelSpec spec_ =
+      TestGpt2({.layers = 2, .hidden = 8, .heads = 4, .seq_length = 5, .vocab_size = 11, .mlp_hidden = 12});
   const ParameterTable table_ = ParameterTable::Create(spec_).value();
   const std::vector<double> weights_ = RandomValues(table_.size(), 7, 0.5);
   const std::vector<int32_t> tokens_ = RandomTokens(4 * 5, 11, 1);
