@@ -5,9 +5,8 @@
 
 #include "core/base/status_macros.h"
 #include "core/layout/norm_plan.h"
-#include "core/layout/tensor_shard.h"
 #include "core/plan/job_facts.h"
-#include "core/plan/updated_ranges.h"
+#include "core/plan/rank_parameters.h"
 #include "core/schedule/message_buffers.h"
 #include "core/schedule/schedule.h"
 
@@ -16,9 +15,7 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
-// Of one rank; all but its parameters is the same on all ranks of a stage.
 struct StageFacts {
-  StageParameters parameters;
   // Micro-batches in flight, and messages on their way.
   int slots = 1;
   int messages = 0;
@@ -37,8 +34,9 @@ class MemoryModel {
         boundary_bytes_(RegionBytes(element_bytes_ * boundary_elements_)) {}
 
   // `updated`: elements that the rank updates itself; `assembles`: it puts pieces of the norm together.
-  RankMemory OfRank(const StageFacts& facts, const OwnedRanges& owned, int64_t updated, bool assembles) const {
-    const StageParameters& parameters = facts.parameters;
+  RankMemory OfRank(const StageFacts& facts, const RankParameters& rank, int64_t updated, bool assembles) const {
+    const StageParameters& parameters = rank.held;
+    const OwnedRanges& owned = rank.owned;
     RankMemory memory;
     const int64_t untied = Floats(parameters.untied.size());
     const int64_t tied = Floats(parameters.tied.size());
@@ -135,32 +133,25 @@ absl::StatusOr<std::vector<RankMemory>> MemoryOfRanks(const v1::JobSpec& spec, c
   PENSTOCK_ASSIGN_OR_RETURN(const Schedule validation,
                             BuildSchedule(ScheduleKind::kForwardOnly, mesh.pipeline(), micro_batches));
   const MemoryModel model(spec, table, mesh);
-  std::vector<std::vector<ElementRange>> updated(static_cast<size_t>(mesh.size()));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<RankParameters> parameters,
+                            ParametersOfRanks(table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
+  std::vector<std::vector<ElementRange>> updated(parameters.size());
   std::vector<NormPiece> pieces;
   if (UpdatesLocally(spec)) {
-    PENSTOCK_ASSIGN_OR_RETURN(updated,
-                              UpdatedRanges(table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
+    updated = UpdatedRanges(parameters);
     PENSTOCK_ASSIGN_OR_RETURN(pieces, PlanNorm(table.size(), updated));
   }
-  std::vector<RankMemory> ranks;
+  std::vector<StageFacts> facts;
   for (int stage = 0; stage < mesh.pipeline(); ++stage) {
     const size_t index = static_cast<size_t>(stage);
-    StageFacts facts;
-    facts.slots = PeakActivations(training, stage);
-    facts.messages = Messages(training[index], validation[index]);
-    for (int data_rank = 0; data_rank < mesh.data(); ++data_rank) {
-      for (int tensor_rank = 0; tensor_rank < mesh.tensor(); ++tensor_rank) {
-        PENSTOCK_ASSIGN_OR_RETURN(
-            facts.parameters,
-            ParametersOfStage(table, stages[index], TensorShard{.degree = mesh.tensor(), .rank = tensor_rank}));
-        PENSTOCK_ASSIGN_OR_RETURN(
-            const OwnedRanges owned,
-            OwnedBy(facts.parameters, static_cast<int>(spec.parallel().zero().stage()), mesh.data(), data_rank));
-        const int rank = mesh.RankOf({stage, data_rank, tensor_rank});
-        const std::vector<ElementRange>& mine = updated[static_cast<size_t>(rank)];
-        ranks.push_back(model.OfRank(facts, owned, TotalSize(mine), AssemblesPieces(pieces, rank, mine)));
-      }
-    }
+    facts.push_back({PeakActivations(training, stage), Messages(training[index], validation[index])});
+  }
+  std::vector<RankMemory> ranks;
+  for (int rank = 0; rank < mesh.size(); ++rank) {
+    const size_t index = static_cast<size_t>(rank);
+    const std::vector<ElementRange>& mine = updated[index];
+    ranks.push_back(model.OfRank(facts[static_cast<size_t>(mesh.CoordinatesOf(rank).stage)], parameters[index],
+                                 TotalSize(mine), AssemblesPieces(pieces, rank, mine)));
   }
   return ranks;
 }

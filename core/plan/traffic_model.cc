@@ -1,13 +1,14 @@
 #include "core/plan/traffic_model.h"
 
-#include <utility>
+#include <cstddef>
+#include <set>
 
 #include "core/base/data_type.h"
 #include "core/base/status_macros.h"
 #include "core/layout/norm_plan.h"
-#include "core/layout/tensor_shard.h"
+#include "core/layout/shard_ranges.h"
 #include "core/plan/job_facts.h"
-#include "core/plan/updated_ranges.h"
+#include "core/plan/rank_parameters.h"
 
 namespace penstock {
 namespace {
@@ -17,8 +18,9 @@ constexpr int64_t kFloatBytes = sizeof(float);
 constexpr int64_t kSumBytes = sizeof(double);
 constexpr int64_t kDecisionBytes = 24;
 
-RankTraffic OfRank(const v1::JobSpec& spec, const Mesh& mesh, const StageParameters& parameters,
-                   const OwnedRanges& owned) {
+RankTraffic OfRank(const v1::JobSpec& spec, const Mesh& mesh, const RankParameters& rank) {
+  const StageParameters& parameters = rank.held;
+  const OwnedRanges& owned = rank.owned;
   const bool local = UpdatesLocally(spec);
   const int64_t weight_bytes = BytesOf(ComputeType(spec));
   RankTraffic traffic;
@@ -35,10 +37,23 @@ RankTraffic OfRank(const v1::JobSpec& spec, const Mesh& mesh, const StageParamet
     if (parameters.last) traffic.tied = kFloatBytes * owned.tied.size();
     if (parameters.first && local) traffic.tied = weight_bytes * owned.tied.size();
   }
-  if (local && IsPublished(spec)) return traffic;
-  traffic.pushed = kFloatBytes * (owned.untied.size() + (parameters.first ? owned.tied.size() : 0));
+  if (!IsPublished(spec)) traffic.pushed = kFloatBytes * TotalSize(rank.updated());
   if (!local) traffic.pulled = weight_bytes * owned.size();
   return traffic;
+}
+
+// A mirror's ranks don't want weights, but know that a step is committed when they get an element of its version from
+// each shard that they push to. The leader, who commits, knows without.
+void AddMirrorAwaits(const std::vector<RankParameters>& parameters, const ShardRanges& shards, const Mesh& mesh,
+                     std::vector<RankTraffic>* ranks) {
+  for (int rank = 0; rank < mesh.size(); ++rank) {
+    if (rank == mesh.leader()) continue;
+    std::set<int> pushed_to;
+    for (const ElementRange& range : parameters[static_cast<size_t>(rank)].updated()) {
+      for (const ShardPart& part : shards.Cut(range)) pushed_to.insert(part.shard);
+    }
+    (*ranks)[static_cast<size_t>(rank)].pulled += kFloatBytes * static_cast<int64_t>(pushed_to.size());
+  }
 }
 
 void AddNorm(const std::vector<NormPiece>& pieces, const Mesh& mesh, std::vector<RankTraffic>* ranks) {
@@ -55,21 +70,17 @@ void AddNorm(const std::vector<NormPiece>& pieces, const Mesh& mesh, std::vector
 }  // namespace
 
 absl::StatusOr<std::vector<RankTraffic>> TrafficOfRanks(const v1::JobSpec& spec, const ParameterTable& table,
-                                                        const std::vector<BlockRange>& stages, const Mesh& mesh) {
-  const int zero_stage = static_cast<int>(spec.parallel().zero().stage());
+                                                        const std::vector<BlockRange>& stages, const Mesh& mesh,
+                                                        int shards) {
+  PENSTOCK_ASSIGN_OR_RETURN(const ShardRanges shard_ranges, ShardRanges::Create(table.size(), shards));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<RankParameters> parameters,
+                            ParametersOfRanks(table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
   std::vector<RankTraffic> ranks;
-  for (int rank = 0; rank < mesh.size(); ++rank) {
-    const MeshCoordinates at = mesh.CoordinatesOf(rank);
-    PENSTOCK_ASSIGN_OR_RETURN(const StageParameters parameters,
-                              ParametersOfStage(table, stages[static_cast<size_t>(at.stage)],
-                                                TensorShard{.degree = mesh.tensor(), .rank = at.tensor_rank}));
-    PENSTOCK_ASSIGN_OR_RETURN(const OwnedRanges owned, OwnedBy(parameters, zero_stage, mesh.data(), at.data_rank));
-    ranks.push_back(OfRank(spec, mesh, parameters, owned));
-  }
+  for (const RankParameters& rank : parameters) ranks.push_back(OfRank(spec, mesh, rank));
   if (UpdatesLocally(spec)) {
-    PENSTOCK_ASSIGN_OR_RETURN(const auto updated, UpdatedRanges(table, stages, mesh, zero_stage));
-    PENSTOCK_ASSIGN_OR_RETURN(const std::vector<NormPiece> pieces, PlanNorm(table.size(), updated));
+    PENSTOCK_ASSIGN_OR_RETURN(const std::vector<NormPiece> pieces, PlanNorm(table.size(), UpdatedRanges(parameters)));
     AddNorm(pieces, mesh, &ranks);
+    if (!IsPublished(spec)) AddMirrorAwaits(parameters, shard_ranges, mesh, &ranks);
   }
   return ranks;
 }

@@ -1,6 +1,6 @@
 // What the data-parallel part of a training step sends, from spec and table alone: the bytes by which ZeRO stages and
 // placements differ. (Activations between stages and sums within layers don't depend on them.) A test beside the worker
-// compares it with what its communicators count. Pure.
+// compares it with what its communicators and the shards count. Pure.
 #ifndef PENSTOCK_CORE_PLAN_TRAFFIC_MODEL_H_
 #define PENSTOCK_CORE_PLAN_TRAFFIC_MODEL_H_
 
@@ -25,7 +25,7 @@ struct RankTraffic {
   int64_t tied = 0;
   // For the norm and the decision, where the ranks update.
   int64_t norm = 0;
-  // To and from the parameter service.
+  // To and from the parameter service: elements, without what frames them.
   int64_t pushed = 0;
   int64_t pulled = 0;
 
@@ -33,9 +33,11 @@ struct RankTraffic {
   int64_t between_ranks() const { return gradients + weights + tied + norm; }
 };
 
-// In rank order. `spec` is sound, its mesh is `mesh`, and `stages` are its stages' blocks.
+// In rank order. `spec` is sound, its mesh is `mesh`, `stages` are its stages' blocks, and `shards` of the parameter
+// service hold its state.
 absl::StatusOr<std::vector<RankTraffic>> TrafficOfRanks(const v1::JobSpec& spec, const ParameterTable& table,
-                                                        const std::vector<BlockRange>& stages, const Mesh& mesh);
+                                                        const std::vector<BlockRange>& stages, const Mesh& mesh,
+                                                        int shards);
 
 }  // namespace penstock
 

@@ -56,6 +56,8 @@ class ParameterServer {
   std::string metrics_address() const;
   uint64_t incarnation() const { return resources_.incarnation; }
   JobTable& jobs() { return jobs_; }
+  // What /metrics shows.
+  const Metrics& metrics() const { return metrics_; }
 
   // Health says NOT_SERVING; calls are answered as before.
   void Drain() { rpc_->Drain(); }

@@ -6,7 +6,7 @@
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/partition.h"
-#include "core/plan/updated_ranges.h"
+#include "core/plan/rank_parameters.h"
 #include "core/schedule/schedule.h"
 #include "core/schedule/validator.h"
 
@@ -68,14 +68,13 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
   const MeshCoordinates at = mesh.CoordinatesOf(rank);
 
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<BlockRange> stages, PartitionStages(table, mesh.pipeline()));
-  PENSTOCK_ASSIGN_OR_RETURN(
-      const StageParameters parameters,
-      ParametersOfStage(table, stages[at.stage], {.degree = mesh.tensor(), .rank = at.tensor_rank}));
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<RankParameters> ranks,
+                            ParametersOfRanks(table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
   RankPlan plan{.assignment = assignment,
                 .table = std::move(table),
                 .mesh = mesh,
                 .at = at,
-                .parameters = parameters,
+                .parameters = ranks[rank].held,
                 .owned = {},
                 .data_group = mesh.DataGroup(rank),
                 .tensor_group = mesh.TensorGroup(rank),
@@ -85,19 +84,14 @@ absl::StatusOr<RankPlan> MakeRankPlan(const v1::Assignment& assignment) {
                 .micro_batches = MicroBatches(spec),
                 .training = {},
                 .slots = 0};
-  for (int data_rank = 0; data_rank < mesh.data(); ++data_rank) {
-    PENSTOCK_ASSIGN_OR_RETURN(
-        const OwnedRanges owned,
-        OwnedBy(parameters, static_cast<int>(spec.parallel().zero().stage()), mesh.data(), data_rank));
+  for (const int peer : plan.data_group) {
+    const OwnedRanges& owned = ranks[peer].owned;
     plan.owned.push_back(owned);
     plan.untied_parts.push_back(PartsOf(owned.untied_memory));
     plan.tied_parts.push_back(PartsOf(owned.tied_memory));
   }
 
-  if (UpdatesLocally(spec)) {
-    PENSTOCK_ASSIGN_OR_RETURN(
-        plan.pushed, UpdatedRanges(plan.table, stages, mesh, static_cast<int>(spec.parallel().zero().stage())));
-  }
+  if (UpdatesLocally(spec)) plan.pushed = UpdatedRanges(ranks);
 
   PENSTOCK_ASSIGN_OR_RETURN(Schedule schedule,
                             BuildSchedule(ScheduleKindOf(spec), mesh.pipeline(), plan.micro_batches));

@@ -8,92 +8,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "core/base/status_macros.h"
-#include "services/parameter/client.h"
-#include "services/parameter/server.h"
 #include "worker/comm/fake/rendezvous.h"
 #include "worker/comm/gloo/gloo_communicator.h"
 #include "worker/runtime/parameter_state_client.h"
 #include "worker/runtime/rank_test_util.h"
+#include "worker/runtime/test_shards.h"
 
 namespace penstock {
 namespace {
 
 using Kind = v1::MemberReport;
 constexpr int kRanksMax = 8;
-constexpr CallOptions kCall{.timeout = absl::Seconds(20)};
 
-// Shards of the parameter service with the job open on them.
-class Shards {
- public:
-  Shards(const v1::JobSpec& spec, int count) {
-    for (int i = 0; i < count; ++i) {
-      absl::StatusOr<std::unique_ptr<ParameterServer>> server = ParameterServer::Start({});
-      PENSTOCK_CHECK(server.ok());
-      servers_.push_back(*std::move(server));
-      addresses_.push_back(servers_.back()->address());
-      clients_.push_back(std::make_unique<ShardClient>(absl::StrCat("shard ", i), addresses_.back()));
-      v1::OpenJobRequest open;
-      open.set_job_id("job-1");
-      *open.mutable_spec() = spec;
-      open.set_shard_index(i);
-      open.set_shard_count(count);
-      open.set_epoch(1);
-      EXPECT_TRUE(clients_[i]->OpenJob(open, kCall).ok());
-    }
-  }
-
-  const std::vector<std::string>& addresses() const { return addresses_; }
-
-  // As the coordinator changes an epoch when nothing is prepared, or all have committed: the version to go on from.
-  uint64_t Seal(uint64_t epoch) {
-    std::vector<v1::SealResponse> sealed;
-    uint64_t newest = 0;
-    for (auto& client : clients_) {
-      v1::SealRequest seal;
-      seal.set_job_id("job-1");
-      seal.set_epoch(epoch);
-      const auto response = client->Seal(seal, kCall);
-      EXPECT_TRUE(response.ok()) << response.status();
-      sealed.push_back(*response);
-      newest = std::max(newest, response->committed_step());
-    }
-    for (size_t i = 0; i < clients_.size(); ++i) {
-      if (!sealed[i].has_prepared()) continue;
-      v1::DecideRequest decide;
-      decide.set_job_id("job-1");
-      decide.set_epoch(epoch);
-      decide.set_step(sealed[i].prepared().step());
-      for (const v1::SealResponse& other : sealed) {
-        if (other.committed_step() == decide.step()) *decide.mutable_decision() = other.last_decision();
-      }
-      EXPECT_TRUE(clients_[i]->Decide(decide, kCall).ok());
-    }
-    return newest;
-  }
-
-  // Digests of all pieces, in order.
-  std::string Digest(uint64_t step) {
-    std::string all;
-    for (auto& client : clients_) {
-      v1::GetDigestRequest request;
-      request.set_job_id("job-1");
-      request.set_step(step);
-      const auto response = client->GetDigest(request, kCall);
-      EXPECT_TRUE(response.ok()) << response.status();
-      if (!response.ok()) return "none";
-      for (const v1::PieceDigest& piece : response->pieces()) absl::StrAppend(&all, piece.digests());
-    }
-    return all;
-  }
-
- private:
-  std::vector<std::unique_ptr<ParameterServer>> servers_;
-  std::vector<std::string> addresses_;
-  std::vector<std::unique_ptr<ShardClient>> clients_;
-};
-
-TestEpoch::Options EpochOptions(const v1::JobSpec& spec, const Shards& shards, ReportLog* log, uint64_t epoch = 1,
+TestEpoch::Options EpochOptions(const v1::JobSpec& spec, const TestShards& shards, ReportLog* log, uint64_t epoch = 1,
                                 uint64_t start_step = 0) {
   // One for each rank, as each process has its own.
   static auto* const devices = [] {
@@ -122,7 +49,7 @@ TestEpoch::Options EpochOptions(const v1::JobSpec& spec, const Shards& shards, R
 
 std::string Train(const TinyJob& job, int shard_count) {
   const v1::JobSpec spec = MakeTinyJob(job);
-  Shards shards(spec, shard_count);
+  TestShards shards(spec, shard_count);
   ReportLog log;
   TestEpoch epoch(EpochOptions(spec, shards, &log));
   EXPECT_TRUE(epoch.WaitFinished());
@@ -147,7 +74,7 @@ TEST(RankServiceTest, RecoveriesChangeNoBit) {
   const TinyJob job{.pipeline = 2, .data = 2, .steps = kSteps};
   const std::string reference = Train(job, 2);
   const v1::JobSpec spec = MakeTinyJob(job);
-  Shards shards(spec, 2);
+  TestShards shards(spec, 2);
   ReportLog log;
   uint64_t epoch = 1;
   uint64_t committed = 0;
@@ -170,7 +97,7 @@ TEST(RankServiceTest, RecoveriesChangeNoBit) {
 
 TEST(RankServiceTest, ASealedEpochEndsByItself) {
   const v1::JobSpec spec = MakeTinyJob({.pipeline = 2, .data = 2, .steps = 1000000});
-  Shards shards(spec, 2);
+  TestShards shards(spec, 2);
   ReportLog log;
   TestEpoch::Options options = EpochOptions(spec, shards, &log);
   options.hold_after_failure = absl::Milliseconds(100);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
@@ -109,6 +110,20 @@ void ExpectNoPermanentFailure(const ReportLog& log) {
       EXPECT_FALSE(report.failed().permanent()) << report.failed().message();
     }
   }
+}
+
+double CounterIn(const Metrics& metrics, const std::string& name) {
+  const std::string text = "\n" + metrics.ExportText();
+  const std::string key = absl::StrCat("\n", name, " ");
+  const size_t at = text.find(key);
+  double value = 0;
+  if (at == std::string::npos) {
+    ADD_FAILURE() << "no " << name << " in\n" << text;
+    return value;
+  }
+  const size_t begin = at + key.size();
+  EXPECT_TRUE(absl::SimpleAtod(text.substr(begin, text.find('\n', begin) - begin), &value));
+  return value;
 }
 
 TestEpoch::TestEpoch(const Options& options) : options_(options) {

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "protos/penstock/v1/coordinator.pb.h"
 #include "protos/penstock/v1/job.pb.h"
+#include "services/telemetry/metrics.h"
 #include "worker/comm/fake/communicator.h"
 #include "worker/runtime/fake_state_client.h"
 #include "worker/runtime/rank_runner.h"
@@ -53,6 +54,10 @@ class ReportLog {
 // Stops don't reach all ranks at the same moment: one that isn't stopped yet may see a stopped one's connections close.
 // It says so, and nobody minds: the epoch is ending. It never takes that for good.
 void ExpectNoPermanentFailure(const ReportLog& log);
+
+// A counter's or gauge's value: "penstock_steps_total", or with its labels as /metrics shows them. The test fails when
+// there is none.
+double CounterIn(const Metrics& metrics, const std::string& name);
 
 // All ranks of one epoch.
 class TestEpoch {

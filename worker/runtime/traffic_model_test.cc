@@ -1,4 +1,5 @@
-// The bytes that core/plan says a step sends, against what the communicators count.
+// The bytes that core/plan says a step sends between ranks, against what the communicators count. (To the parameter
+// service and back: service_traffic_test.cc.)
 #include "core/plan/traffic_model.h"
 
 #include <gtest/gtest.h>
@@ -6,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
@@ -45,15 +45,7 @@ int64_t BytesSent(const v1::JobSpec& spec) {
   EXPECT_TRUE(epoch.WaitFinished());
   EXPECT_TRUE(epoch.WaitIdle());
   epoch.StopAll();
-  const std::string text = metrics.ExportText();
-  const std::string name = "\npenstock_worker_comm_bytes_total{direction=\"sent\"} ";
-  const size_t at = text.find(name);
-  double bytes = -1;
-  if (at != std::string::npos) {
-    const size_t begin = at + name.size();
-    EXPECT_TRUE(absl::SimpleAtod(text.substr(begin, text.find('\n', begin) - begin), &bytes));
-  }
-  return static_cast<int64_t>(bytes);
+  return static_cast<int64_t>(CounterIn(metrics, "penstock_worker_comm_bytes_total{direction=\"sent\"}"));
 }
 
 TEST(TrafficModelTest, CountsTheBytesOfAStep) {
@@ -74,7 +66,7 @@ TEST(TrafficModelTest, CountsTheBytesOfAStep) {
     const v1::JobSpec spec = MakeSpec(placed, 3);
     const Mesh mesh = MeshOf(spec).value();
     const ParameterTable table = ParameterTable::Create(spec.model()).value();
-    const auto ranks = TrafficOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh);
+    const auto ranks = TrafficOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh, 2);
     ASSERT_TRUE(ranks.ok()) << ranks.status();
     int64_t expected = 0;
     for (const RankTraffic& rank : *ranks) expected += rank.between_ranks();
