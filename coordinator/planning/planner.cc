@@ -84,10 +84,10 @@ ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std
   return cluster;
 }
 
-// What decides how far the cost model is off: the model, and what is computed of it at once.
+// What decides how far the cost model is off: the model, what is computed of it at once, and who updates it.
 std::string Planner::KeyOf(const v1::JobSpec& spec) {
   return absl::StrCat(spec.model().SerializeAsString(), "/", static_cast<int>(spec.training().precision()), "/",
-                      spec.training().micro_batch_size());
+                      spec.training().micro_batch_size(), "/", UpdatesLocally(spec) ? "local" : "service");
 }
 
 CostCorrection Planner::CorrectionFor(const v1::JobSpec& spec) const {

@@ -23,23 +23,32 @@ struct Link {
   double group_bytes_per_second;
 };
 // TCP over loopback, where every byte is copied twice by the same cores that add.
-constexpr Link kInsideHost = {
-    .latency_seconds = 60e-6, .message_bytes_per_second = 3e9, .group_bytes_per_second = 0.9e9};
+constexpr Link kInsideHost = {.latency_seconds = 60e-6, .message_bytes_per_second = 3e9, .group_bytes_per_second = 2e9};
 // Ten-gigabit Ethernet, which is what clusters of CPUs have at least.
 constexpr Link kBetweenHosts = {
     .latency_seconds = 100e-6, .message_bytes_per_second = 1.1e9, .group_bytes_per_second = 0.8e9};
-// A stream into or out of a shard: framing, checksum, copies.
-constexpr double kServiceBytesPerSecond = 1.2e9;
+// A rank's streams into or out of the shards, while all of them have the cores that they ask for.
+constexpr double kServiceBytesPerSecond = 3.4e9;
 constexpr double kServiceBytesPerSecondBetweenHosts = 1.0e9;
-// Opening the streams of a push and of a pull, and the two rounds of a commit.
+// Of processor time on each side of such a stream: docs/BENCHMARKS.md has 0.41 ms for a MiB on both together.
+constexpr double kServiceCoreSecondsPerByte = 0.2e-9;
+// What doesn't depend on bytes: opening the streams of a push and of a pull, and the two rounds of a commit. And the
+// processor time of that, for each owner, on its side and on the shards'.
 constexpr double kServiceSeconds = 2e-3;
-// Cores that a rank or a shard keeps busy while it exchanges: it waits for the other end half of the time.
-constexpr double kExchangeCores = 0.5;
+constexpr double kServiceCoreSeconds = 1.3e-3;
+// Where the ranks update: pieces go to those who add them up, sums to the leader, its decision to all.
+constexpr double kNormRounds = 3;
+// Cores of a host share its caches and its memory: how much longer passes take when all of them are busy.
+constexpr double kNeighbourSlowdown = 0.04;
 // An update reads gradient, weight and two moments, and writes three of them.
 constexpr double kUpdateBytesPerElement = 28;
+// A rank reads and writes the gradients that it leaves to its mirror.
+constexpr double kMirrorCopyBytesPerElement = 8;
 // A sum over the tensor group in the middle of a pass, without its bytes: rounds of messages (one between two ranks,
 // two between more), for each of which all ranks must have the processor.
 constexpr double kTensorRoundSeconds = 50e-6;
+// Cores that a rank keeps busy meanwhile: it waits for the others half of the time.
+constexpr double kTensorSumCores = 0.5;
 // Around a pass: the instruction list, the samples, the timeline.
 constexpr double kPassSeconds = 40e-6;
 // Of the embedding, for each of the elements that the table counts an addition for: read two, write one.
@@ -148,6 +157,13 @@ class StepCoster {
     work_.samples = spec.training().micro_batch_size();
     work_.tokens = work_.samples * spec.model().seq_length();
     work_.tensor = mesh.tensor();
+    local_ = UpdatesLocally(spec);
+    mirrors_ = local_ && !IsPublished(spec);
+    threads_.resize(cluster.hosts.size());
+    for (const int worker : placed) {
+      threads_[static_cast<size_t>(cluster.workers[static_cast<size_t>(worker)].host)] +=
+          cluster.workers[static_cast<size_t>(worker)].threads;
+    }
     work_.type = ComputeType(spec);
     work_.hidden = static_cast<double>(table.blocks()[0].boundary_elements_per_sample) / spec.model().seq_length();
   }
@@ -156,6 +172,7 @@ class StepCoster {
     StepCosts costs;
     for (const ClusterHost& host : cluster_.hosts) costs.simulation.host_cores.push_back(host.cores);
     for (size_t stage = 0; stage < stages.size(); ++stage) AddStage(static_cast<int>(stage), stages[stage], &costs);
+    if (mirrors_) costs.mirror = Mirror(stages);
     return costs;
   }
 
@@ -192,13 +209,22 @@ class StepCoster {
     return *link;
   }
 
-  // Passes of the slowest worker, with the tensor group's sums.
-  Passes SlowestPasses(int stage, const BlockRange& blocks, StepCosts* costs) const {
+  // Of a host's cores other than one's own, the share that the job keeps busy: 0 to 1.
+  double BusyShare(int host) const {
+    const double cores = cluster_.hosts[static_cast<size_t>(host)].cores;
+    const double busy = std::min(cores, threads_[static_cast<size_t>(host)]);
+    return cores > 1 ? std::max(0.0, busy - 1) / (cores - 1) : 0;
+  }
+
+  // Passes of the slowest worker, with the tensor group's sums, of which they are this share.
+  Passes SlowestPasses(int stage, const BlockRange& blocks, StepCosts* costs, double* sums_share) const {
     Passes slowest;
+    *sums_share = 0;
     VisitRanks(stage, [&](const MeshCoordinates& at) {
       const Passes passes = StageSeconds(table_, blocks, work_, WorkerOf(at).rates);
-      slowest.forward = std::max(slowest.forward, passes.forward);
-      slowest.backward = std::max(slowest.backward, passes.backward);
+      const double crowded = 1 + kNeighbourSlowdown * BusyShare(WorkerOf(at).host);
+      slowest.forward = std::max(slowest.forward, crowded * passes.forward);
+      slowest.backward = std::max(slowest.backward, crowded * passes.backward);
     });
     slowest.forward *= cluster_.correction.compute;
     slowest.backward *= cluster_.correction.compute;
@@ -211,6 +237,7 @@ class StepCoster {
         (bytes / link.group_bytes_per_second + rounds * (kTensorRoundSeconds + link.latency_seconds));
     slowest.forward += seconds;
     slowest.backward += seconds;
+    *sums_share = 2 * seconds / (slowest.forward + slowest.backward);
     costs->tensor_seconds = std::max(costs->tensor_seconds, 2 * seconds * MicroBatches(spec_));
     return slowest;
   }
@@ -237,62 +264,121 @@ class StepCoster {
     return static_cast<double>(spec_.parallel().shards() > 0 ? std::min<size_t>(all, spec_.parallel().shards()) : all);
   }
 
+  bool SplitsOwnership() const { return spec_.parallel().zero().stage() >= 1; }
+  // What an owner has of a rank's elements.
+  double Owned(double elements) const { return SplitsOwnership() ? elements / mesh_.data() : elements; }
+  // A shard's, of its part of the whole.
+  double ShardUpdateSeconds() const {
+    const double memory = MemoryRate(WorkerOf({0, 0, 0}).rates);
+    return kUpdateBytesPerElement * static_cast<double>(table_.size()) / Shards() / memory;
+  }
+
+  // Seconds of processor time by host.
+  using CoreSeconds = std::map<int, double>;
+
+  // Of what each owner of a stage sends to the shards or gets from them.
+  void AddServiceWork(int stage, double bytes_of_owner, CoreSeconds* work) const {
+    const double side = kServiceCoreSeconds + kServiceCoreSecondsPerByte * bytes_of_owner;
+    VisitRanks(stage, [&](const MeshCoordinates& at) {
+      if (!SplitsOwnership() && at.data_rank > 0) return;
+      (*work)[WorkerOf(at).host] += side;
+      VisitShards([&](int host) { (*work)[host] += side / Shards(); });
+    });
+  }
+  template <typename Visit>
+  void VisitShards(const Visit& visit) const {
+    for (size_t i = 0; i < cluster_.shard_hosts.size() && i < static_cast<size_t>(Shards()); ++i) {
+      visit(cluster_.shard_hosts[i]);
+    }
+  }
+
+  // Push, the two rounds of a commit, and the update.
+  StageCosts Mirror(const std::vector<BlockRange>& stages) const {
+    double push = 0;
+    CoreSeconds work;
+    for (int stage = 0; stage < mesh_.pipeline(); ++stage) {
+      const double owned = Owned(ElementsOfRank(table_, stages[static_cast<size_t>(stage)], mesh_.tensor()));
+      push = std::max(push, ServiceSeconds(stage, owned, kFloat));
+      AddServiceWork(stage, kFloat * owned, &work);
+    }
+    VisitShards([&](int host) { work[host] += ShardUpdateSeconds(); });
+    const double seconds = push + kServiceSeconds + ShardUpdateSeconds();
+    StageCosts mirror;
+    mirror.forward_seconds = cluster_.correction.exchange * seconds;
+    mirror.loads.clear();
+    for (const auto& [host, busy] : work) mirror.loads.push_back({.host = host, .cores = busy / seconds});
+    return mirror;
+  }
+
   void AddExchange(int stage, const BlockRange& blocks, StageCosts* stage_costs, StepCosts* costs) const {
     const double elements = ElementsOfRank(table_, blocks, mesh_.tensor());
-    const bool split = spec_.parallel().zero().stage() >= 1;
-    const double owned = split ? elements / mesh_.data() : elements;
-    // In ZeRO 0 data rank 0 takes in everybody's whole gradient, else each rank everybody's part.
+    const double owned = Owned(elements);
     const double others = mesh_.data() - 1;
-    const double data_bytes = kFloat * owned * others;
     const double memory = MemoryRate(WorkerOf({stage, 0, 0}).rates);
-    // ZeRO 2 sums each micro-batch's gradients, the others a step's.
-    const double sums = spec_.parallel().zero().stage() >= 2 ? MicroBatches(spec_) : 1;
-    const double group = sums * GroupSeconds(stage, data_bytes);
-    // Where the ranks update, the service gets its part off the critical path.
-    const bool local = spec_.parallel().zero().placement() == v1::ZeroSpec::PLACEMENT_LOCAL;
-    const double clear = kFloat * elements / memory;
-    const double updated = local ? owned : static_cast<double>(table_.size()) / Shards();
-    const double update = kUpdateBytesPerElement * updated / memory;
     // Weights travel in what is computed in, gradients in fp32.
     const double weight_bytes = static_cast<double>(BytesOf(work_.type));
-    const double push = local ? 0 : ServiceSeconds(stage, owned, kFloat);
-    const double pull = local ? 0 : ServiceSeconds(stage, owned, weight_bytes);
-    const double correction = cluster_.correction.exchange;
-    stage_costs->reduce_seconds = correction * (group + push + kServiceSeconds / 3);
-    // The weights come back as far as the owner, then through the group.
+    // In ZeRO 0 data rank 0 takes in everybody's whole gradient, else each rank everybody's part. ZeRO 2 sums each
+    // micro-batch's gradients, the others a step's. The weights come back as far as the owner, then through the group.
+    const double sums = spec_.parallel().zero().stage() >= 2 ? MicroBatches(spec_) : 1;
+    const double group = sums * GroupSeconds(stage, kFloat * owned * others);
     const double gather =
-        GroupSeconds(stage, weight_bytes * (split ? owned * others : elements * (others > 0 ? 1 : 0)));
-    stage_costs->optimizer_seconds = correction * (clear + update + pull + gather + 2 * kServiceSeconds / 3);
+        GroupSeconds(stage, weight_bytes * (SplitsOwnership() ? owned * others : elements * (others > 0 ? 1 : 0)));
+    const double clear = kFloat * elements / memory;
+    CoreSeconds work;
+    VisitRanks(stage, [&](const MeshCoordinates& at) { work[WorkerOf(at).host] += group + gather + clear; });
+    double reduce = group;
+    double update = clear + gather;
+    double service = 0;
+    if (local_) {
+      // The service gets its part off the critical path.
+      const double bytes = kUpdateBytesPerElement + (mirrors_ ? kMirrorCopyBytesPerElement : 0);
+      VisitRanks(stage, [&](const MeshCoordinates& at) { work[WorkerOf(at).host] += bytes * owned / memory; });
+      update += bytes * owned / memory + (mesh_.size() > 1 ? kNormRounds * DataLink(stage).latency_seconds : 0);
+    } else {
+      AddServiceWork(stage, (kFloat + weight_bytes) * owned, &work);
+      VisitShards([&](int host) {
+        work[host] += ShardUpdateSeconds() * std::min(1.0, elements / static_cast<double>(table_.size()));
+      });
+      const double push = ServiceSeconds(stage, owned, kFloat) + kServiceSeconds / 3;
+      service = push + ShardUpdateSeconds() + ServiceSeconds(stage, owned, weight_bytes) + 2 * kServiceSeconds / 3;
+      reduce += push;
+      update += service - push;
+    }
+    const double correction = cluster_.correction.exchange;
+    stage_costs->reduce_seconds = correction * reduce;
+    stage_costs->optimizer_seconds = correction * update;
+    SetExchangeCores(work, reduce + update, &stage_costs->loads);
     costs->data_seconds = std::max(costs->data_seconds, correction * (group + gather));
-    costs->service_seconds = std::max(costs->service_seconds, correction * (push + pull + update + kServiceSeconds));
+    costs->service_seconds = std::max(costs->service_seconds, correction * service);
     costs->data_bytes = std::max(costs->data_bytes, (kFloat + weight_bytes) * owned * others);
   }
 
-  std::vector<HostLoad> Loads(int stage, const BlockRange& blocks) const {
-    std::map<int, HostLoad> loads;
+  std::vector<HostLoad> PassLoads(int stage, double sums_share) const {
+    std::map<int, double> cores;
     VisitRanks(stage, [&](const MeshCoordinates& at) {
-      const ClusterWorker& worker = WorkerOf(at);
-      HostLoad& load = loads.try_emplace(worker.host, HostLoad{worker.host, 0, 0}).first->second;
-      load.cores += worker.threads;
-      load.exchange_cores += kExchangeCores;
+      cores[WorkerOf(at).host] += (1 - sums_share) * WorkerOf(at).threads + sums_share * kTensorSumCores;
     });
-    // A shard works on what this stage pushes for its share of the whole.
-    const double share = std::min(1.0, ElementsOfRank(table_, blocks, 1) / static_cast<double>(table_.size()));
-    for (const int host : cluster_.shard_hosts) {
-      loads.try_emplace(host, HostLoad{host, 0, 0}).first->second.exchange_cores += kExchangeCores * share;
+    std::vector<HostLoad> loads;
+    for (const auto& [host, asked] : cores) loads.push_back({.host = host, .cores = asked});
+    return loads;
+  }
+  // `work`: of an exchange that takes `seconds`.
+  static void SetExchangeCores(const CoreSeconds& work, double seconds, std::vector<HostLoad>* loads) {
+    for (const auto& [host, busy] : work) {
+      const auto load = std::find_if(loads->begin(), loads->end(), [&](const HostLoad& l) { return l.host == host; });
+      HostLoad& here = load != loads->end() ? *load : loads->emplace_back(HostLoad{host, 0, 0});
+      here.exchange_cores = seconds > 0 ? busy / seconds : 0;
     }
-    std::vector<HostLoad> list;
-    for (const auto& [host, load] : loads) list.push_back(load);
-    return list;
   }
 
   void AddStage(int stage, const BlockRange& blocks, StepCosts* costs) const {
     StageCosts stage_costs;
-    const Passes passes = SlowestPasses(stage, blocks, costs);
+    double sums_share = 0;
+    const Passes passes = SlowestPasses(stage, blocks, costs, &sums_share);
     stage_costs.forward_seconds = passes.forward;
     stage_costs.backward_seconds = passes.backward;
+    stage_costs.loads = PassLoads(stage, sums_share);
     AddExchange(stage, blocks, &stage_costs, costs);
-    stage_costs.loads = Loads(stage, blocks);
     if (stage + 1 < mesh_.pipeline()) {
       const Link& link = NextStageLink(stage);
       stage_costs.boundary_bytes = static_cast<double>(BytesOf(work_.type)) * work_.tokens * work_.hidden;
@@ -308,6 +394,11 @@ class StepCoster {
   const ClusterProfile& cluster_;
   const std::vector<int>& placed_;
   PassWork work_;
+  // The ranks update; the service follows.
+  bool local_ = false;
+  bool mirrors_ = false;
+  // Of the job, by host.
+  std::vector<double> threads_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #ifndef PENSTOCK_CORE_PLAN_COST_MODEL_H_
 #define PENSTOCK_CORE_PLAN_COST_MODEL_H_
 
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,6 +20,10 @@ namespace penstock {
 
 struct StepCosts {
   SimulationInput simulation;
+  // With a mirror: what the parameter service replays beside the next step, as a forward pass of its own that takes
+  // cores of ranks' and shards' hosts. The ranks wait for it before they begin another one, so that in the long run no
+  // step is shorter (worker/runtime/mirror.h; the lag only evens steps out).
+  std::optional<StageCosts> mirror;
   // For the reasons given: of a step and the slowest rank, when nobody else wants cores.
   double tensor_seconds = 0;
   double data_seconds = 0;

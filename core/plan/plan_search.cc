@@ -183,10 +183,18 @@ class Search {
       }
     }
     double seconds = (micro_batches + mesh->pipeline() - 1) * slowest;
+    if (costs.mirror.has_value()) {
+      for (const HostLoad& load : costs.mirror->loads) {
+        core_seconds[static_cast<size_t>(load.host)] += costs.mirror->forward_seconds * load.cores;
+      }
+    }
     for (size_t host = 0; host < core_seconds.size(); ++host) {
       seconds = std::max(seconds, core_seconds[host] / cluster_.hosts[host].cores);
     }
     candidate->estimate_seconds = seconds + exchange;
+    if (costs.mirror.has_value()) {
+      candidate->estimate_seconds = std::max(candidate->estimate_seconds, costs.mirror->forward_seconds);
+    }
     return true;
   }
 

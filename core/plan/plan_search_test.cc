@@ -1,5 +1,6 @@
 #include "core/plan/plan_search.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/model/parameter_table.h"
@@ -272,6 +273,72 @@ TEST(CostModelTest, Bf16ComputesAtItsOwnRateAndSendsHalf) {
   for (ClusterWorker& worker : cluster.workers) *worker.rates.mutable_bf16() = FlatRates(2e10).fp32();
   const auto bf16 = Predict(spec, cluster, {0, 1});
   EXPECT_LT(bf16->leader_compute_seconds, 0.6 * fp32->leader_compute_seconds);
+}
+
+// A job of two replicas whose ranks update.
+v1::JobSpec Local(uint32_t hidden, uint32_t batch, v1::ZeroSpec::Mirror mirror) {
+  v1::JobSpec spec = Auto(4, hidden, 32, batch, 2);
+  spec.mutable_parallel()->clear_plan();
+  spec.mutable_parallel()->set_data(2);
+  spec.mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+  spec.mutable_parallel()->mutable_zero()->set_mirror(mirror);
+  FillDefaults(&spec);
+  return spec;
+}
+
+TEST(CostModelTest, AMirrorThatFollowsCostsACopyWhereItHasCoresOfItsOwn) {
+  // 3 MB of weights and a second of passes; shards on a machine of their own, and a core more than ranks.
+  const ClusterProfile cluster = MakeMachines({{.workers = 2, .cores = 3}}, 1e9);
+  const auto off = Predict(Local(128, 64, v1::ZeroSpec::MIRROR_OFF), cluster, {0, 1});
+  const auto on = Predict(Local(128, 64, v1::ZeroSpec::MIRROR_ON), cluster, {0, 1});
+  ASSERT_TRUE(off.ok() && on.ok());
+  EXPECT_FALSE(off->costs.mirror.has_value());
+  ASSERT_TRUE(on->costs.mirror.has_value());
+  EXPECT_LT(on->costs.mirror->forward_seconds, 0.5 * on->plan.step_seconds());
+  // 0.4 million elements of each rank's, 8 bytes of each at 1e10 a second.
+  const double copy = on->plan.step_seconds() - off->plan.step_seconds();
+  EXPECT_NEAR(copy, 8 * 0.42e6 / 1e10, 5e-5);
+}
+
+TEST(CostModelTest, AMirrorTakesCoresFromRanksThatShareThem) {
+  // Two ranks and both shards on two cores: what the mirror's processor time is, the step gets longer by.
+  ClusterProfile cluster = MakeMachines({{.workers = 2, .cores = 2}}, 1e9);
+  cluster.shard_hosts = {0, 0};
+  const auto off = Predict(Local(128, 64, v1::ZeroSpec::MIRROR_OFF), cluster, {0, 1});
+  const auto on = Predict(Local(128, 64, v1::ZeroSpec::MIRROR_ON), cluster, {0, 1});
+  ASSERT_TRUE(off.ok() && on.ok());
+  double core_seconds = 0;
+  for (const HostLoad& load : on->costs.mirror->loads) core_seconds += load.cores * on->costs.mirror->forward_seconds;
+  EXPECT_GT(core_seconds, 1e-3);
+  EXPECT_NEAR(on->plan.step_seconds() - off->plan.step_seconds(), core_seconds / 2, 0.2 * core_seconds);
+}
+
+TEST(CostModelTest, NoStepIsFasterThanItsMirror) {
+  // 200 MB of weights and hardly any passes: the ranks wait for the service, whatever the lag.
+  const ClusterProfile cluster = MakeMachines({{.workers = 2, .cores = 8}}, 1e13);
+  v1::JobSpec spec = Local(1024, 4, v1::ZeroSpec::MIRROR_ON);
+  const auto one = Predict(spec, cluster, {0, 1});
+  spec.mutable_parallel()->mutable_zero()->set_mirror_lag(4);
+  const auto four = Predict(spec, cluster, {0, 1});
+  ASSERT_TRUE(one.ok() && four.ok());
+  EXPECT_DOUBLE_EQ(one->plan.step_seconds(), one->costs.mirror->forward_seconds);
+  EXPECT_DOUBLE_EQ(four->plan.step_seconds(), one->plan.step_seconds());
+  // A second shard takes half of it.
+  ClusterProfile more = cluster;
+  more.shard_hosts.push_back(more.shard_hosts[0]);
+  const auto faster = Predict(spec, more, {0, 1});
+  EXPECT_LT(faster->costs.mirror->forward_seconds, 0.6 * one->costs.mirror->forward_seconds);
+  EXPECT_GT(faster->plan.step_seconds(), faster->costs.mirror->forward_seconds);
+}
+
+TEST(CostModelTest, AMirrorCountsOnceWhereMicroBatchesAreExtrapolated) {
+  const ClusterProfile cluster = MakeMachines({{.workers = 2, .cores = 8}}, 1e15);
+  const auto few = Predict(Local(1024, 4, v1::ZeroSpec::MIRROR_ON), cluster, {0, 1});
+  const auto many = Predict(Local(1024, 8 * kSimulatedCellsMax, v1::ZeroSpec::MIRROR_ON), cluster, {0, 1});
+  const auto alone = Predict(Local(1024, 8 * kSimulatedCellsMax, v1::ZeroSpec::MIRROR_OFF), cluster, {0, 1});
+  ASSERT_TRUE(few.ok() && many.ok() && alone.ok());
+  const double replay = few->costs.mirror->forward_seconds;
+  EXPECT_NEAR(many->plan.step_seconds(), std::max(replay, alone->plan.step_seconds()), 0.1 * replay);
 }
 
 TEST(CostModelTest, RatesAreInterpolatedBetweenWidths) {

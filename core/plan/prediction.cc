@@ -87,16 +87,26 @@ struct StepTimes {
   double exchange_seconds = 0;
 };
 
-absl::StatusOr<StepTimes> SimulateStep(ScheduleKind kind, int stages, int micro_batches, const SimulationInput& input) {
-  PENSTOCK_ASSIGN_OR_RETURN(const Schedule schedule, BuildSchedule(kind, stages, micro_batches));
+// Simulates `micro_batches` of the step's `all` ones. What the service replays meanwhile is one more row of the
+// schedule, of a single instruction, spread over the step.
+absl::StatusOr<StepTimes> SimulateStep(ScheduleKind kind, int stages, int micro_batches, int all,
+                                       const StepCosts& costs) {
+  PENSTOCK_ASSIGN_OR_RETURN(Schedule schedule, BuildSchedule(kind, stages, micro_batches));
+  SimulationInput input = costs.simulation;
+  if (costs.mirror.has_value()) {
+    schedule.push_back({{.op = Op::kForward}});
+    input.stages.push_back(*costs.mirror);
+    input.stages.back().forward_seconds *= static_cast<double>(micro_batches) / all;
+  }
   PENSTOCK_ASSIGN_OR_RETURN(const SimulationResult result, Simulate(schedule, input));
+  const size_t leader = static_cast<size_t>(stages) - 1;
   StepTimes times;
   times.seconds = result.makespan_seconds;
-  for (const double busy : result.busy_seconds) times.busy_seconds += busy;
-  for (size_t i = 0; i < schedule.back().size(); ++i) {
-    const InstructionTime& time = result.times.back()[i];
+  for (int stage = 0; stage < stages; ++stage) times.busy_seconds += result.busy_seconds[static_cast<size_t>(stage)];
+  for (size_t i = 0; i < schedule[leader].size(); ++i) {
+    const InstructionTime& time = result.times[leader][i];
     const double seconds = time.end_seconds - time.begin_seconds;
-    const Op op = schedule.back()[i].op;
+    const Op op = schedule[leader][i].op;
     if (IsCompute(op)) times.compute_seconds += seconds;
     if (op == Op::kReduceGradients || op == Op::kOptimizerStep) times.exchange_seconds += seconds;
   }
@@ -105,11 +115,11 @@ absl::StatusOr<StepTimes> SimulateStep(ScheduleKind kind, int stages, int micro_
 
 // A step of more micro-batches than are worth simulating repeats what its first ones do: each more takes as long as one
 // in the steady state.
-absl::StatusOr<StepTimes> TimesOfStep(ScheduleKind kind, int stages, int micro_batches, const SimulationInput& input) {
+absl::StatusOr<StepTimes> TimesOfStep(ScheduleKind kind, int stages, int micro_batches, const StepCosts& costs) {
   const int simulated = std::max(2 * stages, kSimulatedCellsMax / stages);
-  if (micro_batches <= simulated) return SimulateStep(kind, stages, micro_batches, input);
-  PENSTOCK_ASSIGN_OR_RETURN(const StepTimes half, SimulateStep(kind, stages, simulated / 2, input));
-  PENSTOCK_ASSIGN_OR_RETURN(StepTimes whole, SimulateStep(kind, stages, simulated, input));
+  if (micro_batches <= simulated) return SimulateStep(kind, stages, micro_batches, micro_batches, costs);
+  PENSTOCK_ASSIGN_OR_RETURN(const StepTimes half, SimulateStep(kind, stages, simulated / 2, micro_batches, costs));
+  PENSTOCK_ASSIGN_OR_RETURN(StepTimes whole, SimulateStep(kind, stages, simulated, micro_batches, costs));
   const double more = static_cast<double>(micro_batches - simulated) / (simulated - simulated / 2);
   whole.seconds += more * (whole.seconds - half.seconds);
   whole.busy_seconds += more * (whole.busy_seconds - half.busy_seconds);
@@ -142,8 +152,8 @@ absl::StatusOr<Prediction> Predict(const v1::JobSpec& spec, const ClusterProfile
   if (prediction.short_of_memory >= 0) return prediction;
 
   prediction.costs = CostsOfStep(spec, table, stages, mesh, cluster, placed);
-  PENSTOCK_ASSIGN_OR_RETURN(const StepTimes times, TimesOfStep(ScheduleKindOf(spec), mesh.pipeline(),
-                                                               MicroBatches(spec), prediction.costs.simulation));
+  PENSTOCK_ASSIGN_OR_RETURN(const StepTimes times,
+                            TimesOfStep(ScheduleKindOf(spec), mesh.pipeline(), MicroBatches(spec), prediction.costs));
   prediction.leader_compute_seconds = times.compute_seconds;
   prediction.leader_exchange_seconds = times.exchange_seconds;
   plan.set_step_seconds(times.seconds);

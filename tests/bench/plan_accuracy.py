@@ -3,22 +3,25 @@
 
   bazel build //deploy/local:penstock-local //services/client:penstockctl //coordinator:penstock-coordinator \
       //services/parameter:penstock-params //worker:penstock-worker
-  tests/bench/plan_accuracy.py [--model NAME] [--steps N] [--runs N] [--workers N]
+  tests/bench/plan_accuracy.py [--model NAME] [--mesh PxDxT] [--zero YAML] [--activities] [--steps N] [--runs N]
 
 For each model: a first job on one worker, from whose steps the coordinator learns; then the choice of `plan` with
 parallel: auto; then every mesh of at most N workers, several times in turn. Prints one JSON object: for each model
 predicted and measured seconds of each mesh (medians over all steps but the first few), the mesh that auto chose, and how
-much slower it is than the best one that was measured.
+much slower it is than the best one that was measured. With --activities also where the ranks' time went: seconds of a
+step by kind (penstock_worker_activity_seconds_total), of each worker that took part.
 """
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.join(ROOT, "bazel-bin")
@@ -48,7 +51,8 @@ class Cluster:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 sys.exit("the cluster doesn't start; build its binaries first (see --help)")
             time.sleep(0.1)
-        self.address = json.load(open(path))["coordinator"]
+        description = json.load(open(path))
+        self.address, self.metrics = description["coordinator"], description["metrics"]
         with open(os.path.join(self.dir, "corpus.txt"), "w") as corpus:
             for i in range(40000):
                 corpus.write("%d bottles of beer on the wall, %d bottles of beer.\n" % (i, i * i % 9973))
@@ -83,6 +87,15 @@ class Cluster:
         history = self.ctl("job", "history", name)
         return job["predicted_step_seconds"], [r["step_seconds"] for r in history[STEPS_NOT_COUNTED:]]
 
+    # Of each process that has such a metric: seconds by kind.
+    def activities(self):
+        found = []
+        for address in self.metrics:
+            text = urllib.request.urlopen("http://%s/metrics" % address).read().decode()
+            seconds = dict(re.findall(r'^penstock_worker_activity_seconds_total\{kind="(\w+)"\} (\S+)', text, re.M))
+            found.append({kind: float(value) for kind, value in seconds.items()})
+        return found
+
     def stop(self):
         self.process.terminate()
         self.process.wait()
@@ -100,25 +113,39 @@ def meshes(workers, model, tensor_max):
                 yield pipeline, data, tensor
 
 
-def text(mesh):
-    return "{pipeline: %d, data: %d, tensor: %d}" % mesh
+def text(mesh, options):
+    return "{pipeline: %d, data: %d, tensor: %d, zero: %s}" % (mesh + (options.zero,))
+
+
+# Seconds of a step by kind, of each worker that was at work between the two.
+def spent(before, after, steps):
+    ranks = []
+    for old, new in zip(before, after):
+        seconds = {kind: round((value - old.get(kind, 0)) / steps, 6) for kind, value in new.items()}
+        if any(seconds.values()):
+            ranks.append({kind: value for kind, value in seconds.items() if value > 0})
+    return ranks
 
 
 def measure(cluster, name, model, options):
-    cluster.run(name + "-first", model, "{pipeline: 1}", options.steps)
+    cluster.run(name + "-first", model, "{pipeline: 1, zero: %s}" % options.zero, options.steps)
     # With what the first steps taught it.
-    plan = cluster.ctl("plan", cluster.job_file(name + "-auto", model, "auto", options.steps))
+    plan = cluster.ctl("plan", cluster.job_file(name + "-auto", model, "{plan: auto, zero: %s}" % options.zero,
+                                                options.steps))
     chosen = tuple(plan["mesh"][axis] for axis in ("pipeline", "data", "tensor"))
-    predicted, measured, refused = {}, {}, []
+    predicted, measured, activities, refused = {}, {}, {}, []
     for run in range(options.runs):
         for mesh in meshes(options.workers, model, options.tensor):
-            if mesh in refused:
+            if mesh in refused or options.mesh and "%dx%dx%d" % mesh not in options.mesh:
                 continue
             try:
-                plan = cluster.ctl("plan", cluster.job_file(name + "-plan", model, text(mesh), options.steps))
-                _, seconds = cluster.run("%s-%d-%dx%dx%d" % ((name, run) + mesh), model, text(mesh), options.steps)
+                parallel = text(mesh, options)
+                plan = cluster.ctl("plan", cluster.job_file(name + "-plan", model, parallel, options.steps))
+                before = cluster.activities() if options.activities else []
+                _, seconds = cluster.run("%s-%d-%dx%dx%d" % ((name, run) + mesh), model, parallel, options.steps)
+                activities[mesh] = spent(before, cluster.activities(), options.steps) if options.activities else []
             except RuntimeError as error:
-                print("%s: %s: %s" % (name, text(mesh), error), file=sys.stderr)
+                print("%s: %s: %s" % (name, parallel, error), file=sys.stderr)
                 refused.append(mesh)
                 continue
             predicted.setdefault(mesh, plan["step_seconds"])
@@ -128,12 +155,13 @@ def measure(cluster, name, model, options):
     return {
         "chosen": "%dx%dx%d" % chosen,
         "best": "%dx%dx%d" % best,
-        "chosen_over_best": round(medians[chosen] / medians[best], 4),
+        "chosen_over_best": round(medians[chosen] / medians[best], 4) if chosen in medians else None,
         "meshes": {
             "%dx%dx%d" % mesh: {
                 "predicted_seconds": round(predicted[mesh], 6),
                 "measured_seconds": round(medians[mesh], 6),
                 "measured_over_predicted": round(medians[mesh] / predicted[mesh], 3),
+                **({"activities": activities[mesh]} if options.activities else {}),
             } for mesh in medians
         },
     }
@@ -142,6 +170,9 @@ def measure(cluster, name, model, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(MODELS), action="append")
+    parser.add_argument("--mesh", action="append", help="1x2x1: only this mesh; may be repeated")
+    parser.add_argument("--zero", default="{}", help="the jobs' parallel.zero: '{stage: 1, placement: local}'")
+    parser.add_argument("--activities", action="store_true", help="say where the ranks' time went")
     parser.add_argument("--steps", type=int, default=23)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--workers", type=int, default=4)

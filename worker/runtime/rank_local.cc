@@ -3,7 +3,6 @@
 
 #include "core/base/annotate.h"
 #include "core/base/status_macros.h"
-#include "core/commit/decision.h"
 #include "core/plan/job_facts.h"
 #include "worker/runtime/rank_error.h"
 #include "worker/runtime/rank_session.h"
@@ -62,10 +61,7 @@ absl::Status RankRunner::KeepStep(Session& session, const v1::StepDecision& deci
   RankClock::Scope keeping(session.clock, Activity::kMirror);
   const bool leader = session.plan->leader();
   v1::StepRecord record;
-  if (leader) {
-    record = MakeRecord(decision, options_.assignment.epoch());
-    record.set_step_seconds(seconds);
-  }
+  if (leader) record = RecordOf(session, decision, seconds);
   if (session.mirror.has_value()) {
     progress_.Set(decision.step(), kMirrorActivity);
     Mirror::Step step{.step = decision.step(), .decision = std::nullopt, .record = record};

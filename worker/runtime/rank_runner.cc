@@ -178,13 +178,17 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
   }
   if (decision.has_value() && !local) {
     v1::MemberReport report;
-    *report.mutable_step() = MakeRecord(*decision, options_.assignment.epoch());
-    report.mutable_step()->set_step_seconds(seconds);
-    report.mutable_step()->set_compute_seconds(session.clock.seconds(Activity::kCompute) +
-                                               session.clock.seconds(Activity::kTensor));
+    *report.mutable_step() = RecordOf(session, *decision, seconds);
     Report(std::move(report));
   }
   return absl::OkStatus();
+}
+
+v1::StepRecord RankRunner::RecordOf(const Session& session, const v1::StepDecision& decision, double seconds) const {
+  v1::StepRecord record = MakeRecord(decision, options_.assignment.epoch());
+  record.set_step_seconds(seconds);
+  record.set_compute_seconds(session.clock.seconds(Activity::kCompute) + session.clock.seconds(Activity::kTensor));
+  return record;
 }
 
 absl::Status RankRunner::ReduceAndPush(Session& session, uint64_t step) {

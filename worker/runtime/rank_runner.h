@@ -114,6 +114,8 @@ class RankRunner {
   absl::Status PlanLocal(Session& session);
   void BindLocal(Session& session);
   absl::Status UpdateLocally(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision);
+  // Of a step that is done, with what it took.
+  v1::StepRecord RecordOf(const Session& session, const v1::StepDecision& decision, double seconds) const;
   absl::Status KeepStep(Session& session, const v1::StepDecision& decision, double seconds);
   absl::Status Publish(Session& session, const v1::StepDecision& decision);
   absl::Status Validate(Session& session, uint64_t version);
