@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -109,22 +110,25 @@ class DeviceOperations : public Backend {
                           double* sums) override {
     if (pieces.empty()) return absl::OkStatus();
     const cudaStream_t stream = StreamOf(context);
+    std::vector<SquarePiece> list;
+    list.reserve(pieces.size());
+    for (const std::span<const float> piece : pieces)
+      list.push_back({piece.data(), static_cast<int64_t>(piece.size())});
+    const size_t list_bytes = list.size() * sizeof(SquarePiece);
     const size_t bytes = pieces.size() * sizeof(double);
     // From the stream's own pool: neither the device nor the host waits for it.
     void* memory = nullptr;
-    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaMallocAsync(&memory, bytes, stream), "memory for sums of squares"));
-    const absl::Cleanup free = [&] { cudaFreeAsync(memory, stream); };
-    for (size_t begin = 0; begin < pieces.size(); begin += kPiecesMax) {
-      PieceList list{};
-      for (size_t i = begin; i < std::min(begin + kPiecesMax, pieces.size()); ++i) {
-        list.values[list.count] = pieces[i].data();
-        list.sizes[list.count++] = static_cast<int32_t>(pieces[i].size());
-      }
-      PENSTOCK_RETURN_IF_ERROR(
-          ToStatus(SumsOfSquares(list, static_cast<double*>(memory) + begin, stream), "sums of squares"));
-    }
     PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(cudaMemcpyAsync(sums, memory, bytes, cudaMemcpyDefault, stream), "sums of squares"));
+        ToStatus(cudaMallocAsync(&memory, list_bytes + bytes, stream), "memory for sums of squares"));
+    const absl::Cleanup free = [&] { cudaFreeAsync(memory, stream); };
+    double* const device_sums = reinterpret_cast<double*>(static_cast<std::byte*>(memory) + list_bytes);
+    PENSTOCK_RETURN_IF_ERROR(
+        ToStatus(cudaMemcpyAsync(memory, list.data(), list_bytes, cudaMemcpyDefault, stream), "sums of squares"));
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(
+        SumsOfSquares(static_cast<const SquarePiece*>(memory), static_cast<int64_t>(list.size()), device_sums, stream),
+        "sums of squares"));
+    PENSTOCK_RETURN_IF_ERROR(
+        ToStatus(cudaMemcpyAsync(sums, device_sums, bytes, cudaMemcpyDefault, stream), "sums of squares"));
     return Synchronize(context);
   }
 
@@ -132,14 +136,11 @@ class DeviceOperations : public Backend {
                      std::span<float> weights, std::span<float> exp_avg, std::span<float> exp_avg_sq,
                      std::span<Bfloat16> rounded) override {
     const int64_t size = static_cast<int64_t>(weights.size());
-    PENSTOCK_RETURN_IF_ERROR(ToStatus(AdamWUpdate(ConstantsOf(params), gradient.data(), weights.data(), exp_avg.data(),
-                                                  exp_avg_sq.data(), size, StreamOf(context)),
-                                      "the optimizer's update"));
-    if (rounded.empty()) return absl::OkStatus();
-    PENSTOCK_CHECK(rounded.size() == weights.size());
-    return ToStatus(ConvertElements(static_cast<const float*>(weights.data()), reinterpret_cast<Bf16*>(rounded.data()),
-                                    size, StreamOf(context)),
-                    "rounding the new weights");
+    PENSTOCK_CHECK(rounded.empty() || rounded.size() == weights.size());
+    return ToStatus(
+        AdamWUpdate(ConstantsOf(params), gradient.data(), weights.data(), exp_avg.data(), exp_avg_sq.data(),
+                    rounded.empty() ? nullptr : reinterpret_cast<Bf16*>(rounded.data()), size, StreamOf(context)),
+        "the optimizer's update");
   }
 
   absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape) override {

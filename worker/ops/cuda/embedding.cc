@@ -1,5 +1,7 @@
 #include "worker/ops/cuda/kernels/embedding.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "worker/cuda/status.h"
@@ -13,7 +15,9 @@ class CudaEmbedding : public Embedding {
  public:
   explicit CudaEmbedding(const EmbeddingShape& shape) : shape_(shape) {}
 
-  int64_t workspace_bytes() const override { return kBadTokenBytes; }
+  int64_t workspace_bytes() const override {
+    return std::max(kBadTokenBytes, EmbeddingWorkspaceBytes(shape_.batch * shape_.seq_length));
+  }
 
   absl::Status Forward(const OpContext& context, const int32_t* tokens, const void* wte, const void* wpe,
                        void* x) const override {
@@ -28,7 +32,8 @@ class CudaEmbedding : public Embedding {
   absl::Status Backward(const OpContext& context, const int32_t* tokens, const void* dx, float* dwte,
                         float* dwpe) const override {
     return ByType(shape_.type, [&](auto type) {
-      return ToStatus(EmbeddingBackward(Sizes(), tokens, As(dx, type), dwte, dwpe, StreamOf(context)),
+      return ToStatus(EmbeddingBackward(Sizes(), tokens, As(dx, type), reinterpret_cast<int32_t*>(context.workspace),
+                                        dwte, dwpe, StreamOf(context)),
                       "embedding's gradient");
     });
   }

@@ -1,5 +1,6 @@
 #include "worker/ops/cuda/kernels/adamw.h"
 
+#include "worker/ops/cuda/kernels/common.cuh"
 #include "worker/ops/cuda/kernels/launch.h"
 
 namespace penstock::cuda {
@@ -8,9 +9,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWidth = 4;  // elements of a thread: one 16-byte load from each array
 
-// Elements are independent: the vector of four is for the memory's sake.
+// Elements are independent: the vector of four is for the memory's sake. `rounded` may be null.
 __global__ void AdamWVectorKernel(AdamWConstants constants, const float4* gradient, float4* weights, float4* exp_avg,
-                                  float4* exp_avg_sq, int64_t vectors) {
+                                  float4* exp_avg_sq, Bf16* rounded, int64_t vectors) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= vectors) return;
   const float4 g = gradient[i];
@@ -24,19 +25,38 @@ __global__ void AdamWVectorKernel(AdamWConstants constants, const float4* gradie
   weights[i] = w;
   exp_avg[i] = m;
   exp_avg_sq[i] = v;
+  if (rounded == nullptr) return;
+  Store(rounded + i * kWidth, w.x);
+  Store(rounded + i * kWidth + 1, w.y);
+  Store(rounded + i * kWidth + 2, w.z);
+  Store(rounded + i * kWidth + 3, w.w);
 }
 
 __global__ void AdamWScalarKernel(AdamWConstants constants, const float* gradient, float* weights, float* exp_avg,
-                                  float* exp_avg_sq, int64_t count) {
+                                  float* exp_avg_sq, Bf16* rounded, int64_t count) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count) AdamWElement(constants, gradient[i], weights + i, exp_avg + i, exp_avg_sq + i);
+  if (i >= count) return;
+  AdamWElement(constants, gradient[i], weights + i, exp_avg + i, exp_avg_sq + i);
+  if (rounded != nullptr) Store(rounded + i, weights[i]);
 }
 
-cudaError_t Scalar(const AdamWConstants& constants, const float* gradient, float* weights, float* exp_avg,
-                   float* exp_avg_sq, int64_t count, cudaStream_t stream) {
+// The arrays of an update from an element on.
+struct Arrays {
+  const float* gradient;
+  float* weights;
+  float* exp_avg;
+  float* exp_avg_sq;
+  Bf16* rounded;
+
+  Arrays From(int64_t at) const {
+    return {gradient + at, weights + at, exp_avg + at, exp_avg_sq + at, rounded == nullptr ? nullptr : rounded + at};
+  }
+};
+
+cudaError_t Scalar(const AdamWConstants& constants, const Arrays& a, int64_t count, cudaStream_t stream) {
   if (count == 0) return cudaSuccess;
-  return Launch(AdamWScalarKernel, dim3(BlocksFor(count, kThreads)), dim3(kThreads), 0, stream, constants, gradient,
-                weights, exp_avg, exp_avg_sq, count);
+  return Launch(AdamWScalarKernel, dim3(BlocksFor(count, kThreads)), dim3(kThreads), 0, stream, constants, a.gradient,
+                a.weights, a.exp_avg, a.exp_avg_sq, a.rounded, count);
 }
 
 // Elements before the first one at a multiple of 16 bytes.
@@ -47,22 +67,22 @@ int64_t ElementsToAlignment(const float* at) {
 }  // namespace
 
 cudaError_t AdamWUpdate(const AdamWConstants& constants, const float* gradient, float* weights, float* exp_avg,
-                        float* exp_avg_sq, int64_t count, cudaStream_t stream) {
+                        float* exp_avg_sq, Bf16* rounded, int64_t count, cudaStream_t stream) {
+  const Arrays all = {gradient, weights, exp_avg, exp_avg_sq, rounded};
   const int64_t head = ElementsToAlignment(gradient);
   const bool alike = ElementsToAlignment(weights) == head && ElementsToAlignment(exp_avg) == head &&
                      ElementsToAlignment(exp_avg_sq) == head;
-  if (!alike || count < head + kWidth) {
-    return Scalar(constants, gradient, weights, exp_avg, exp_avg_sq, count, stream);
-  }
+  if (!alike || count < head + kWidth) return Scalar(constants, all, count, stream);
   const int64_t vectors = (count - head) / kWidth;
   const int64_t tail = head + vectors * kWidth;
-  cudaError_t error = Scalar(constants, gradient, weights, exp_avg, exp_avg_sq, head, stream);
+  cudaError_t error = Scalar(constants, all, head, stream);
   if (error != cudaSuccess) return error;
+  const Arrays a = all.From(head);
   error = Launch(AdamWVectorKernel, dim3(BlocksFor(vectors, kThreads)), dim3(kThreads), 0, stream, constants,
-                 reinterpret_cast<const float4*>(gradient + head), reinterpret_cast<float4*>(weights + head),
-                 reinterpret_cast<float4*>(exp_avg + head), reinterpret_cast<float4*>(exp_avg_sq + head), vectors);
+                 reinterpret_cast<const float4*>(a.gradient), reinterpret_cast<float4*>(a.weights),
+                 reinterpret_cast<float4*>(a.exp_avg), reinterpret_cast<float4*>(a.exp_avg_sq), a.rounded, vectors);
   if (error != cudaSuccess) return error;
-  return Scalar(constants, gradient + tail, weights + tail, exp_avg + tail, exp_avg_sq + tail, count - tail, stream);
+  return Scalar(constants, all.From(tail), count - tail, stream);
 }
 
 }  // namespace penstock::cuda

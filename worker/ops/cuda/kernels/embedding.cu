@@ -2,6 +2,7 @@
 
 #include "worker/ops/cuda/kernels/common.cuh"
 #include "worker/ops/cuda/kernels/launch.h"
+#include "worker/ops/cuda/kernels/token_order.h"
 
 namespace penstock::cuda {
 namespace {
@@ -17,58 +18,75 @@ __global__ void CheckTokensKernel(const int32_t* tokens, int64_t count, int64_t 
   }
 }
 
+// A pack of a token's row for each thread. `packs` of a row.
 template <typename T>
-__global__ void ForwardKernel(EmbeddingSizes sizes, const int32_t* tokens, const T* wte, const T* wpe, int64_t elements,
-                              T* x) {
+__global__ void ForwardKernel(EmbeddingSizes sizes, const int32_t* tokens, const T* wte, const T* wpe, int64_t count,
+                              int64_t packs, bool aligned, T* x) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= elements) return;
-  const int64_t at = i / sizes.hidden;
-  const int64_t column = i % sizes.hidden;
+  if (i >= count * packs) return;
+  const int64_t at = i / packs;
+  const int64_t column = i % packs * kPack;
+  const int64_t left = sizes.hidden - column;
   const int64_t token = tokens[at];
   const bool here = token >= sizes.vocab_begin && token < sizes.vocab_end;
-  float value = here ? Load(wte + (token - sizes.vocab_begin) * sizes.hidden + column) : 0.0F;
-  if (wpe != nullptr) value += Load(wpe + at % sizes.seq_length * sizes.hidden + column);
-  Store(x + i, value);
+  Pack values = {};
+  if (here) values = LoadPack(wte + (token - sizes.vocab_begin) * sizes.hidden + column, left, aligned);
+  if (wpe != nullptr) {
+    const Pack position = LoadPack(wpe + at % sizes.seq_length * sizes.hidden + column, left, aligned);
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) values.v[k] += position.v[k];
+  }
+  StorePack(x + at * sizes.hidden + column, values, left, aligned);
 }
 
-// Block i is the owner of token i's row if the token occurs there first. It then goes through the rest of the tokens
-// and adds the row's contributions in their order, so no two blocks write to the same row and nothing is atomic.
+// Block i has the row of the i-th token in their order if that is the first of its kind: it adds the row's
+// contributions one after the other, so no two blocks write to the same row. Loads are some ahead of the sums.
 template <typename T>
-__global__ void TokenGradientKernel(EmbeddingSizes sizes, const int32_t* tokens, const T* dx, int64_t count,
+__global__ void TokenGradientKernel(EmbeddingSizes sizes, TokenOrder order, const T* dx, int64_t count, bool aligned,
                                     float* dwte) {
-  __shared__ int32_t window[kTokenThreads];
+  constexpr int kAhead = 4;
   const int64_t self = blockIdx.x;
-  const int32_t token = tokens[self];
-  const int thread = threadIdx.x;
+  const int32_t key = order.keys[self];
+  if (key >= sizes.vocab_end - sizes.vocab_begin) return;  // the whole block, and so
+  if (self > 0 && order.keys[self - 1] == key) return;
   const int64_t hidden = sizes.hidden;
-  if (token < sizes.vocab_begin || token >= sizes.vocab_end) return;  // the whole block
-  bool earlier = false;
-  for (int64_t i = thread; i < self && !earlier; i += kTokenThreads) earlier = tokens[i] == token;
-  if (__syncthreads_or(earlier)) return;
-  float* const row = dwte + (token - sizes.vocab_begin) * hidden;
-  for (int64_t begin = self; begin < count; begin += kTokenThreads) {
-    const bool mine = begin + thread < count && tokens[begin + thread] == token;
-    window[thread] = mine ? 1 : 0;
-    // Also the barrier between writing the window and reading it.
-    if (!__syncthreads_or(mine)) continue;
-    for (int64_t column = thread; column < hidden; column += kTokenThreads) {
-      float sum = row[column];
-      for (int k = 0; k < kTokenThreads; ++k) {
-        if (window[k] != 0) sum += Load(dx + (begin + k) * hidden + column);
+  for (int64_t column = threadIdx.x * kPack; column < hidden; column += kTokenThreads * kPack) {
+    const int64_t left = hidden - column;
+    float* const row = dwte + key * hidden + column;
+    Pack sum = LoadPack(row, left, aligned);
+    for (int64_t at = self; at < count && order.keys[at] == key; at += kAhead) {
+      Pack ahead[kAhead];
+      bool mine[kAhead];
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        mine[i] = at + i < count && order.keys[at + i] == key;
+        if (mine[i]) ahead[i] = LoadPack(dx + order.positions[at + i] * hidden + column, left, aligned);
       }
-      row[column] = sum;
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        if (!mine[i]) break;
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) sum.v[k] += ahead[i].v[k];
+      }
     }
-    __syncthreads();
+    StorePack(row, sum, left, aligned);
   }
 }
 
+// A pack of (seq_length, hidden) for each thread.
 template <typename T>
-__global__ void PositionGradientKernel(const T* dx, int64_t batch, int64_t elements, float* dwpe) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;  // of (seq_length, hidden)
-  if (i >= elements) return;
-  float sum = dwpe[i];
-  for (int64_t b = 0; b < batch; ++b) sum += Load(dx + b * elements + i);
-  dwpe[i] = sum;
+__global__ void PositionGradientKernel(const T* dx, int64_t batch, int64_t elements, bool aligned, float* dwpe) {
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kPack;
+  const int64_t left = elements - first;
+  if (left <= 0) return;
+  Pack sum = LoadPack(dwpe + first, left, aligned);
+#pragma unroll 4
+  for (int64_t b = 0; b < batch; ++b) {
+    const Pack values = LoadPack(dx + b * elements + first, left, aligned);
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) sum.v[k] += values.v[k];
+  }
+  StorePack(dwpe + first, sum, left, aligned);
 }
 
 }  // namespace
@@ -84,30 +102,34 @@ cudaError_t CheckTokens(const int32_t* tokens, int64_t count, int64_t lowest, in
 template <typename T>
 cudaError_t EmbeddingForward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* wte, const T* wpe, T* x,
                              cudaStream_t stream) {
-  const int64_t elements = sizes.batch * sizes.seq_length * sizes.hidden;
-  return Launch(ForwardKernel<T>, dim3(BlocksFor(elements, kThreads)), dim3(kThreads), 0, stream, sizes, tokens, wte,
-                wpe, elements, x);
+  const int64_t count = sizes.batch * sizes.seq_length;
+  const int64_t packs = BlocksFor(sizes.hidden, kPack);
+  return Launch(ForwardKernel<T>, dim3(BlocksFor(count * packs, kThreads)), dim3(kThreads), 0, stream, sizes, tokens,
+                wte, wpe, count, packs, PacksAligned(sizes.hidden, wte, wpe, x), x);
 }
 
 template <typename T>
-cudaError_t EmbeddingBackward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* dx, float* dwte, float* dwpe,
-                              cudaStream_t stream) {
+cudaError_t EmbeddingBackward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* dx, int32_t* workspace,
+                              float* dwte, float* dwpe, cudaStream_t stream) {
   const int64_t count = sizes.batch * sizes.seq_length;
-  const cudaError_t error = Launch(TokenGradientKernel<T>, dim3(static_cast<unsigned>(count)), dim3(kTokenThreads), 0,
-                                   stream, sizes, tokens, dx, count, dwte);
+  TokenOrder order = {};
+  cudaError_t error = OrderTokens(tokens, count, sizes.vocab_begin, sizes.vocab_end, workspace, &order, stream);
+  if (error != cudaSuccess) return error;
+  error = Launch(TokenGradientKernel<T>, dim3(count), dim3(kTokenThreads), 0, stream, sizes, order, dx, count,
+                 PacksAligned(sizes.hidden, dx, dwte), dwte);
   if (error != cudaSuccess || dwpe == nullptr) return error;
   const int64_t elements = sizes.seq_length * sizes.hidden;
-  return Launch(PositionGradientKernel<T>, dim3(BlocksFor(elements, kThreads)), dim3(kThreads), 0, stream, dx,
-                sizes.batch, elements, dwpe);
+  return Launch(PositionGradientKernel<T>, dim3(BlocksFor(elements, kThreads * kPack)), dim3(kThreads), 0, stream, dx,
+                sizes.batch, elements, PacksAligned(elements, dx, dwpe), dwpe);
 }
 
 template cudaError_t EmbeddingForward(const EmbeddingSizes&, const int32_t*, const float*, const float*, float*,
                                       cudaStream_t);
 template cudaError_t EmbeddingForward(const EmbeddingSizes&, const int32_t*, const Bf16*, const Bf16*, Bf16*,
                                       cudaStream_t);
-template cudaError_t EmbeddingBackward(const EmbeddingSizes&, const int32_t*, const float*, float*, float*,
+template cudaError_t EmbeddingBackward(const EmbeddingSizes&, const int32_t*, const float*, int32_t*, float*, float*,
                                        cudaStream_t);
-template cudaError_t EmbeddingBackward(const EmbeddingSizes&, const int32_t*, const Bf16*, float*, float*,
+template cudaError_t EmbeddingBackward(const EmbeddingSizes&, const int32_t*, const Bf16*, int32_t*, float*, float*,
                                        cudaStream_t);
 
 }  // namespace penstock::cuda

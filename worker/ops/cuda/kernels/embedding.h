@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "worker/ops/cuda/kernels/bf16.h"
+#include "worker/ops/cuda/kernels/token_order.h"
 
 namespace penstock::cuda {
 
@@ -32,11 +33,14 @@ template <typename T>
 cudaError_t EmbeddingForward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* wte, const T* wpe, T* x,
                              cudaStream_t stream);
 
+// What EmbeddingBackward needs for `count` tokens.
+inline int64_t EmbeddingWorkspaceBytes(int64_t count) { return TokenOrderWorkspaceBytes(count); }
+
 // Adds to dwte and dwpe (or null), each row's contributions in the order of (b, t): the bits of adding one token after
 // the other.
 template <typename T>
-cudaError_t EmbeddingBackward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* dx, float* dwte, float* dwpe,
-                              cudaStream_t stream);
+cudaError_t EmbeddingBackward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* dx, int32_t* workspace,
+                              float* dwte, float* dwpe, cudaStream_t stream);
 
 }  // namespace penstock::cuda
 

@@ -13,6 +13,7 @@ KERNELS = [
     "layer_norm",
     "ordered_sum",
     "square_sum",
+    "token_order",
 ]
 
 HEADERS = [

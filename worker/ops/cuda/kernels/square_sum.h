@@ -8,18 +8,14 @@
 
 namespace penstock::cuda {
 
-// Of one launch: a kernel's arguments hold the list.
-inline constexpr int kPiecesMax = 128;
-
-struct PieceList {
-  const float* values[kPiecesMax];
-  int32_t sizes[kPiecesMax];
-  int count;
+struct SquarePiece {
+  const float* values;
+  int64_t size;
 };
 
-// sums (pieces.count): each one's sum of squares, in double, added as SumOfSquares adds: 16 interleaved lanes from the
-// piece's first value on, then a fixed tree.
-cudaError_t SumsOfSquares(const PieceList& pieces, double* sums, cudaStream_t stream);
+// pieces (count) and sums (count) on the device: each piece's sum of squares, in double, added as SumOfSquares adds: 16
+// interleaved lanes from the piece's first value on, then a fixed tree.
+cudaError_t SumsOfSquares(const SquarePiece* pieces, int64_t count, double* sums, cudaStream_t stream);
 
 }  // namespace penstock::cuda
 

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/bfloat16.h"
 #include "core/optimizer/adamw.h"
 #include "core/optimizer/square_sum.h"
 #include "gtest/gtest.h"
@@ -52,14 +53,20 @@ TEST_F(OptimizerKernelsTest, AdamWHasTheHostsBits) {
         v[i] *= 1e-40f;
       }
       const OnDevice<float> g_(g), w_(w), m_(m), v_(v);
-      ASSERT_EQ(AdamWUpdate(ConstantsOf(params), g_.data() + shift, w_.data() + shift, m_.data() + shift,
-                            v_.data() + shift, static_cast<int64_t>(size), nullptr),
-                cudaSuccess);
+      // With and without the rounded weights.
+      const OnDevice<Bf16> rounded(std::vector<Bf16>(size + shift, Bf16{0}));
+      ASSERT_EQ(
+          AdamWUpdate(ConstantsOf(params), g_.data() + shift, w_.data() + shift, m_.data() + shift, v_.data() + shift,
+                      shift == 2 ? nullptr : rounded.data() + shift, static_cast<int64_t>(size), nullptr),
+          cudaSuccess);
       penstock::AdamWUpdate(params, std::span(g).subspan(shift), std::span(w).subspan(shift),
                             std::span(m).subspan(shift), std::span(v).subspan(shift));
       EXPECT_TRUE(SameBits(w_.Read(), w)) << size << ", " << shift;
       EXPECT_TRUE(SameBits(m_.Read(), m)) << size << ", " << shift;
       EXPECT_TRUE(SameBits(v_.Read(), v)) << size << ", " << shift;
+      std::vector<Bf16> expected(size + shift, Bf16{0});
+      for (size_t i = shift; i < w.size() && shift != 2; ++i) expected[i].bits = ToBfloat16(w[i]).bits;
+      EXPECT_TRUE(SameBits(rounded.Read(), expected)) << size << ", " << shift;
     }
   }
 }
@@ -67,18 +74,18 @@ TEST_F(OptimizerKernelsTest, AdamWHasTheHostsBits) {
 TEST_F(OptimizerKernelsTest, SquareSumsHaveTheHostsBits) {
   const std::vector<float> values = Random(20000, 7);
   const OnDevice<float> values_(values);
-  PieceList pieces{};
+  std::vector<SquarePiece> pieces;
   std::vector<double> expected;
-  // Any size and alignment, more pieces than a block takes.
+  // Any size and alignment, more pieces than a block takes, the last block's second one missing.
   size_t at = 3;
-  for (const size_t size : {1, 15, 16, 17, 24, 1000, 1024, 1025, 9000}) {
-    pieces.values[pieces.count] = values_.data() + at;
-    pieces.sizes[pieces.count++] = static_cast<int32_t>(size);
+  for (const size_t size : {1, 15, 16, 17, 24, 1000, 1023, 1025, 4096, 2048, 5000}) {
+    pieces.push_back({values_.data() + at, static_cast<int64_t>(size)});
     expected.push_back(SumOfSquares(std::span(values).subspan(at, size)));
     at += size;
   }
+  const OnDevice<SquarePiece> pieces_(pieces);
   const OnDevice<double> sums(std::vector<double>(expected.size(), -1));
-  ASSERT_EQ(SumsOfSquares(pieces, sums.data(), nullptr), cudaSuccess);
+  ASSERT_EQ(SumsOfSquares(pieces_.data(), static_cast<int64_t>(pieces.size()), sums.data(), nullptr), cudaSuccess);
   EXPECT_TRUE(SameBits(sums.Read(), expected));
 }
 
