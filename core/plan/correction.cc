@@ -8,19 +8,15 @@
 namespace penstock {
 namespace {
 
-// Whether passes wait for other ranks' or the mirror's cores. How they share them is the machine's affair, and says
+// Whether passes of different ranks wait for each other's cores. How they share them is the machine's affair, and says
 // nothing of what a pass costs.
-bool SharesCores(const StepCosts& costs) {
-  const std::vector<double>& cores = costs.simulation.host_cores;
-  std::vector<double> wanted(cores.size());
-  for (const StageCosts& stage : costs.simulation.stages) {
+bool SharesCores(const SimulationInput& simulation) {
+  std::vector<double> wanted(simulation.host_cores.size());
+  for (const StageCosts& stage : simulation.stages) {
     for (const HostLoad& load : stage.loads) wanted[static_cast<size_t>(load.host)] += load.cores;
   }
-  if (costs.mirror.has_value()) {
-    for (const HostLoad& load : costs.mirror->loads) wanted[static_cast<size_t>(load.host)] += load.cores;
-  }
   for (size_t host = 0; host < wanted.size(); ++host) {
-    if (wanted[host] > cores[host]) return true;
+    if (wanted[host] > simulation.host_cores[host]) return true;
   }
   return false;
 }
@@ -34,7 +30,7 @@ CostCorrection Corrected(const Prediction& prediction, const CostCorrection& use
   const double predicted_exchange = prediction.leader_exchange_seconds;
   if (!(measured.step_seconds > 0) || !(measured.compute_seconds > 0) || !std::isfinite(measured.step_seconds) ||
       !std::isfinite(measured.compute_seconds) || !(predicted_compute > 0) || !(predicted_exchange > 0) ||
-      SharesCores(prediction.costs)) {
+      SharesCores(prediction.costs.simulation)) {
     return used;
   }
   const double compute = measured.compute_seconds / predicted_compute;

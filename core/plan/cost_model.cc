@@ -23,7 +23,8 @@ struct Link {
   double group_bytes_per_second;
 };
 // TCP over loopback, where every byte is copied twice by the same cores that add.
-constexpr Link kInsideHost = {.latency_seconds = 60e-6, .message_bytes_per_second = 3e9, .group_bytes_per_second = 2e9};
+constexpr Link kInsideHost = {
+    .latency_seconds = 60e-6, .message_bytes_per_second = 3e9, .group_bytes_per_second = 1.7e9};
 // Ten-gigabit Ethernet, which is what clusters of CPUs have at least.
 constexpr Link kBetweenHosts = {
     .latency_seconds = 100e-6, .message_bytes_per_second = 1.1e9, .group_bytes_per_second = 0.8e9};

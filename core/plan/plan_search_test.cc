@@ -323,6 +323,8 @@ TEST(CostModelTest, NoStepIsFasterThanItsMirror) {
   ASSERT_TRUE(one.ok() && four.ok());
   EXPECT_DOUBLE_EQ(one->plan.step_seconds(), one->costs.mirror->forward_seconds);
   EXPECT_DOUBLE_EQ(four->plan.step_seconds(), one->plan.step_seconds());
+  // The wait is exchange: whoever learns from such a step finds it as predicted.
+  EXPECT_NEAR(one->leader_compute_seconds + one->leader_exchange_seconds, one->plan.step_seconds(), 1e-9);
   // A second shard takes half of it.
   ClusterProfile more = cluster;
   more.shard_hosts.push_back(more.shard_hosts[0]);

@@ -110,6 +110,11 @@ absl::StatusOr<StepTimes> SimulateStep(ScheduleKind kind, int stages, int micro_
     if (IsCompute(op)) times.compute_seconds += seconds;
     if (op == Op::kReduceGradients || op == Op::kOptimizerStep) times.exchange_seconds += seconds;
   }
+  double ranks_done = 0;
+  for (int stage = 0; stage < stages; ++stage) {
+    ranks_done = std::max(ranks_done, result.times[static_cast<size_t>(stage)].back().end_seconds);
+  }
+  times.exchange_seconds += times.seconds - ranks_done;
   return times;
 }
 

@@ -19,7 +19,7 @@ struct Prediction {
   v1::MeshPlan plan;
   // Of a step: what the leader spends in its passes, with what it waits for cores within them.
   double leader_compute_seconds = 0;
-  // ... and in sums, pushes, commit and pull.
+  // ... and in sums, pushes, commit and pull, or waiting for its mirror.
   double leader_exchange_seconds = 0;
   // Under which it was made.
   CostCorrection correction;
