@@ -15,21 +15,28 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// dot = sum over the columns of dout out: what the softmax's gradient subtracts. A warp for each (batch, seq, head).
+constexpr int kRowThreads = 8;  // of a (batch, seq, head): a pack of a head of 64 each
+
+// dot = sum over the columns of dout out: what the softmax's gradient subtracts.
 template <typename T>
-__global__ void DotKernel(AttentionSizes sizes, const T* out, const T* dout, float* dot) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * (kThreads / kWarpThreads) + threadIdx.x / kWarpThreads;
-  if (index >= sizes.batch * sizes.seq_length * sizes.heads) return;  // whole warps
-  const int lane = threadIdx.x % kWarpThreads;
+__global__ void DotKernel(AttentionSizes sizes, const T* out, const T* dout, bool aligned, float* dot) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * (kThreads / kRowThreads) + threadIdx.x / kRowThreads;
+  const bool inside = index < sizes.batch * sizes.seq_length * sizes.heads;
+  const int part = threadIdx.x % kRowThreads;
   float sum = 0;
-  for (int64_t c = lane; c < sizes.head_dim; c += kWarpThreads) {
-    sum = ieee::Fma(Load(out + index * sizes.head_dim + c), Load(dout + index * sizes.head_dim + c), sum);
+  for (int64_t c = part * kPack; inside && c < sizes.head_dim; c += kRowThreads * kPack) {
+    const int64_t left = sizes.head_dim - c;
+    const Pack o = LoadPack(out + index * sizes.head_dim + c, left, aligned);
+    const Pack d = LoadPack(dout + index * sizes.head_dim + c, left, aligned);
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) sum = ieee::Fma(o.v[k], d.v[k], sum);
   }
-  sum = GroupSum(sum);
+  sum = GroupSum<kRowThreads>(sum);
+  if (!inside || part != 0) return;
   const int64_t h = index % sizes.heads;
   const int64_t t = index / sizes.heads % sizes.seq_length;
   const int64_t b = index / sizes.heads / sizes.seq_length;
-  if (lane == 0) dot[(b * sizes.heads + h) * sizes.seq_length + t] = sum;
+  dot[(b * sizes.heads + h) * sizes.seq_length + t] = sum;
 }
 
 template <typename T>
@@ -50,8 +57,8 @@ template <typename T>
 cudaError_t AttentionBackward(const AttentionSizes& sizes, const T* qkv, const T* out, const float* log_sum_exp,
                               const T* dout, float* dot, T* dqkv, cudaStream_t stream) {
   const int64_t rows = sizes.batch * sizes.seq_length * sizes.heads;
-  const cudaError_t error = Launch(DotKernel<T>, dim3(BlocksFor(rows, kThreads / kWarpThreads)), dim3(kThreads), 0,
-                                   stream, sizes, out, dout, dot);
+  const cudaError_t error = Launch(DotKernel<T>, dim3(BlocksFor(rows, kThreads / kRowThreads)), dim3(kThreads), 0,
+                                   stream, sizes, out, dout, PacksAligned(sizes.head_dim, out, dout), dot);
   if (error != cudaSuccess) return error;
   if constexpr (kBf16<T>) {
     if (sizes.head_dim <= kTensorHeadDimMax) {

@@ -29,6 +29,7 @@ HEADERS = [
 PRIVATE_HEADERS = [
     "attention_head.cuh",
     "attention_tensor.cuh",
+    "column_sum.cuh",
     "common.cuh",
     "mma.cuh",
 ]

@@ -1,5 +1,6 @@
 #include "worker/ops/cuda/kernels/layer_norm.h"
 
+#include "worker/ops/cuda/kernels/column_sum.cuh"
 #include "worker/ops/cuda/kernels/common.cuh"
 #include "worker/ops/cuda/kernels/launch.h"
 
@@ -8,8 +9,6 @@ namespace {
 
 constexpr int kRowsPerBlock = 4;  // a warp each, less where their shared memory doesn't suffice
 constexpr int64_t kSharedFloats = (48 << 10) / sizeof(float);  // what a block may have everywhere
-constexpr int kColumns = 32;
-constexpr int kRows = 8;
 
 // A row belongs to a warp, its packs to the lanes by turns, whether or not they can be moved by 16 bytes: a row's sums
 // depend on its width alone. A lane reads its packs once and keeps them in the shared memory, where nobody else looks:
@@ -154,35 +153,21 @@ __global__ void InputGradientKernel(const T* x, const T* gamma, const float* mea
   }
 }
 
-// Block (x, part): for kColumns columns the sums of dy n (gamma's gradient) and of dy (beta's) over the part's rows.
+// Sums over a part's rows of dy n (gamma's gradient) and of dy (beta's).
 template <typename T>
 __global__ void ParameterGradientKernel(const T* x, const float* means, const float* reciprocal_stds, const T* dy,
-                                        int64_t rows, int64_t width, int64_t rows_per_part, float* gamma_partial,
-                                        float* beta_partial) {
-  __shared__ float gamma_sums[kRows][kColumns];
-  __shared__ float beta_sums[kRows][kColumns];
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + threadIdx.x;
-  const int64_t begin = static_cast<int64_t>(blockIdx.y) * rows_per_part;
-  const int64_t end = begin + rows_per_part < rows ? begin + rows_per_part : rows;
-  float gamma_sum = 0;
-  float beta_sum = 0;
-  if (column < width) {
-    for (int64_t row = begin + threadIdx.y; row < end; row += kRows) {
-      const float g = Load(dy + row * width + column);
-      gamma_sum += g * ((Load(x + row * width + column) - means[row]) * reciprocal_stds[row]);
-      beta_sum += g;
-    }
-  }
-  gamma_sums[threadIdx.y][threadIdx.x] = gamma_sum;
-  beta_sums[threadIdx.y][threadIdx.x] = beta_sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || column >= width) return;
-  for (int k = 1; k < kRows; ++k) {
-    gamma_sum += gamma_sums[k][threadIdx.x];
-    beta_sum += beta_sums[k][threadIdx.x];
-  }
-  gamma_partial[blockIdx.y * width + column] = gamma_sum;
-  beta_partial[blockIdx.y * width + column] = beta_sum;
+                                        int64_t rows, int64_t width, int64_t rows_per_part, bool aligned,
+                                        float* gamma_partial, float* beta_partial) {
+  SumPart<2>(
+      [&](int64_t row, int64_t column, int64_t left, Pack(&packs)[2]) {
+        const Pack in = LoadPack(x + row * width + column, left, aligned);
+        packs[1] = LoadPack(dy + row * width + column, left, aligned);
+        const float mean = means[row];
+        const float reciprocal_std = reciprocal_stds[row];
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) packs[0].v[k] = packs[1].v[k] * ((in.v[k] - mean) * reciprocal_std);
+      },
+      rows, width, rows_per_part, {gamma_partial, beta_partial});
 }
 
 // kernel(true) keeps `arrays` arrays of a row in shared memory, kernel(false) none.
@@ -228,9 +213,8 @@ cudaError_t LayerNormBackward(const T* x, const T* gamma, const float* mean, con
   const int64_t rows_per_part = BlocksFor(rows, ColumnSumParts(rows));
   const int64_t parts = BlocksFor(rows, rows_per_part);
   float* const beta_partial = workspace + ColumnSumParts(rows) * width;
-  error = Launch(ParameterGradientKernel<T>, dim3(BlocksFor(width, kColumns), static_cast<unsigned>(parts)),
-                 dim3(kColumns, kRows), 0, stream, x, mean, reciprocal_std, dy, rows, width, rows_per_part, workspace,
-                 beta_partial);
+  error = Launch(ParameterGradientKernel<T>, ColumnSumGrid(width, parts), ColumnSumBlock(), 0, stream, x, mean,
+                 reciprocal_std, dy, rows, width, rows_per_part, PacksAligned(width, x, dy), workspace, beta_partial);
   if (error != cudaSuccess) return error;
   error = AddPartialSums(workspace, parts, width, dgamma, stream);
   return error != cudaSuccess ? error : AddPartialSums(beta_partial, parts, width, dbeta, stream);
