@@ -1,5 +1,7 @@
 #include "worker/ops/cuda/kernels/cross_entropy.h"
 
+#include <cfloat>
+
 #include "worker/ops/cuda/kernels/common.cuh"
 #include "worker/ops/cuda/kernels/launch.h"
 
@@ -34,16 +36,24 @@ struct RowSoftmax {
   double sum;  // of e^(logit - maximum)
 };
 
-// Of a row, by the whole block. A NaN doesn't count for the maximum but makes the sum one.
+// Of a row, by the whole block, which reads it once: each thread brings its sum to its largest value so far (Milakov,
+// Gimelshein 2018), by one exponential for each value as in a pass of its own. A NaN doesn't count for the maximum but
+// makes the sum one.
 __device__ inline RowSoftmax ReduceRow(const float* at, int64_t width) {
   __shared__ double sums[kWarps];
   __shared__ float maxima[kWarps];
-  float largest = -INFINITY;
-  for (int64_t i = threadIdx.x; i < width; i += kThreads) largest = fmaxf(largest, at[i]);
+  float largest = -FLT_MAX;  // below it a value of -infinity adds nothing
+  float sum = 0;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
+    const float value = at[i];
+    const bool larger = value > largest;
+    const float factor = expf(larger ? largest - value : value - largest);
+    sum = larger ? sum * factor + 1.0F : sum + factor;
+    largest = larger ? value : largest;
+  }
   const float maximum = BlockMax(largest, maxima);
-  float part = 0;
-  for (int64_t i = threadIdx.x; i < width; i += kThreads) part += expf(at[i] - maximum);
-  return {maximum, BlockSum(static_cast<double>(part), sums)};
+  return {maximum, BlockSum(static_cast<double>(sum * expf(largest - maximum)), sums)};
 }
 
 // The gradient of a row whose target is column `target` (of these columns, or none of them); `to` may be `at`.
