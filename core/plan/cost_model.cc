@@ -39,8 +39,10 @@ constexpr double kServiceSeconds = 2e-3;
 constexpr double kServiceCoreSeconds = 1.3e-3;
 // Where the ranks update: pieces go to those who add them up, sums to the leader, its decision to all.
 constexpr double kNormRounds = 3;
-// Cores of a host share its caches and its memory: how much longer passes take when all of them are busy.
+// Cores of a host share its caches and its memory: how much longer passes take when all of them are busy, and loops
+// over memory (docs/BENCHMARKS.md).
 constexpr double kNeighbourSlowdown = 0.04;
+constexpr double kMemoryNeighbourSlowdown = 0.5;
 // An update reads gradient, weight and two moments, and writes three of them.
 constexpr double kUpdateBytesPerElement = 28;
 // A rank reads and writes the gradients that it leaves to its mirror.
@@ -210,11 +212,16 @@ class StepCoster {
     return *link;
   }
 
-  // Of a host's cores other than one's own, the share that the job keeps busy: 0 to 1.
-  double BusyShare(int host) const {
+  // Of the job's ranks.
+  double ThreadsOn(int host) const { return threads_[static_cast<size_t>(host)]; }
+  // Of a host's cores other than one's own, the share that is busy when `threads` want them: 0 to 1.
+  double BusyShare(int host, double threads) const {
     const double cores = cluster_.hosts[static_cast<size_t>(host)].cores;
-    const double busy = std::min(cores, threads_[static_cast<size_t>(host)]);
-    return cores > 1 ? std::max(0.0, busy - 1) / (cores - 1) : 0;
+    return cores > 1 ? std::max(0.0, std::min(cores, threads) - 1) / (cores - 1) : 0;
+  }
+  // Bytes a second that one of them reads and writes. Shards are taken for as fast as the first worker.
+  double MemoryRateAmong(const v1::WorkerRates& rates, int host, double threads) const {
+    return MemoryRate(rates) / (1 + kMemoryNeighbourSlowdown * BusyShare(host, threads));
   }
 
   // Passes of the slowest worker, with the tensor group's sums, of which they are this share.
@@ -223,7 +230,7 @@ class StepCoster {
     *sums_share = 0;
     VisitRanks(stage, [&](const MeshCoordinates& at) {
       const Passes passes = StageSeconds(table_, blocks, work_, WorkerOf(at).rates);
-      const double crowded = 1 + kNeighbourSlowdown * BusyShare(WorkerOf(at).host);
+      const double crowded = 1 + kNeighbourSlowdown * BusyShare(WorkerOf(at).host, ThreadsOn(WorkerOf(at).host));
       slowest.forward = std::max(slowest.forward, crowded * passes.forward);
       slowest.backward = std::max(slowest.backward, crowded * passes.backward);
     });
@@ -268,9 +275,13 @@ class StepCoster {
   bool SplitsOwnership() const { return spec_.parallel().zero().stage() >= 1; }
   // What an owner has of a rank's elements.
   double Owned(double elements) const { return SplitsOwnership() ? elements / mesh_.data() : elements; }
-  // A shard's, of its part of the whole.
+  // Of the shard that shares its host with the most others, all of which update their part of the whole at once.
   double ShardUpdateSeconds() const {
-    const double memory = MemoryRate(WorkerOf({0, 0, 0}).rates);
+    const v1::WorkerRates& rates = WorkerOf({0, 0, 0}).rates;
+    double memory = MemoryRate(rates);
+    std::map<int, double> shards;
+    VisitShards([&](int host) { ++shards[host]; });
+    for (const auto& [host, count] : shards) memory = std::min(memory, MemoryRateAmong(rates, host, count));
     return kUpdateBytesPerElement * static_cast<double>(table_.size()) / Shards() / memory;
   }
 
@@ -315,7 +326,8 @@ class StepCoster {
     const double elements = ElementsOfRank(table_, blocks, mesh_.tensor());
     const double owned = Owned(elements);
     const double others = mesh_.data() - 1;
-    const double memory = MemoryRate(WorkerOf({stage, 0, 0}).rates);
+    const ClusterWorker& worker = WorkerOf({stage, 0, 0});
+    const double memory = MemoryRateAmong(worker.rates, worker.host, ThreadsOn(worker.host));
     // Weights travel in what is computed in, gradients in fp32.
     const double weight_bytes = static_cast<double>(BytesOf(work_.type));
     // In ZeRO 0 data rank 0 takes in everybody's whole gradient, else each rank everybody's part. ZeRO 2 sums each

@@ -295,9 +295,9 @@ TEST(CostModelTest, AMirrorThatFollowsCostsACopyWhereItHasCoresOfItsOwn) {
   EXPECT_FALSE(off->costs.mirror.has_value());
   ASSERT_TRUE(on->costs.mirror.has_value());
   EXPECT_LT(on->costs.mirror->forward_seconds, 0.5 * on->plan.step_seconds());
-  // 0.4 million elements of each rank's, 8 bytes of each at 1e10 a second.
+  // 0.4 million elements of each rank's, 8 bytes of each at 1e10 a second, a quarter slower for the other one's.
   const double copy = on->plan.step_seconds() - off->plan.step_seconds();
-  EXPECT_NEAR(copy, 8 * 0.42e6 / 1e10, 5e-5);
+  EXPECT_NEAR(copy, 1.25 * 8 * 0.42e6 / 1e10, 5e-5);
 }
 
 TEST(CostModelTest, AMirrorTakesCoresFromRanksThatShareThem) {

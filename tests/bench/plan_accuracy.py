@@ -53,6 +53,7 @@ class Cluster:
             time.sleep(0.1)
         description = json.load(open(path))
         self.address, self.metrics = description["coordinator"], description["metrics"]
+        self.worker_pids = description["pids"]["workers"]
         with open(os.path.join(self.dir, "corpus.txt"), "w") as corpus:
             for i in range(40000):
                 corpus.write("%d bottles of beer on the wall, %d bottles of beer.\n" % (i, i * i % 9973))
