@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -43,15 +45,24 @@ std::string PipelineReason(const Prediction& prediction, int pipeline) {
 
 // Threads beyond the cores of the most crowded host.
 std::string CrowdReason(const Prediction& prediction, const ClusterProfile& cluster) {
-  std::map<int, double> asked;
-  for (const StageCosts& stage : prediction.costs.simulation.stages) {
-    for (const HostLoad& load : stage.loads) asked[load.host] += load.cores;
+  std::map<std::string, const ClusterWorker*> workers;
+  for (const ClusterWorker& worker : cluster.workers) workers[worker.id] = &worker;
+  std::map<int, int> threads;
+  for (const v1::RankPlanBytes& rank : prediction.plan.ranks()) {
+    const ClusterWorker& worker = *workers.at(rank.worker_id());
+    threads[worker.host] += worker.threads;
   }
-  for (const auto& [host, cores] : asked) {
+  for (const auto& [host, wanted] : threads) {
     const double there = cluster.hosts[static_cast<size_t>(host)].cores;
-    if (cores > there) return absl::StrCat(cores, " threads share ", there, there == 1 ? " core" : " cores");
+    if (wanted > there) return absl::StrCat(wanted, " threads share ", there, there == 1 ? " core" : " cores");
   }
   return "";
+}
+
+// The mirror takes the whole step, or all but rounding of it.
+bool WaitsForMirror(const Prediction& prediction) {
+  const std::optional<StageCosts>& mirror = prediction.costs.mirror;
+  return mirror.has_value() && mirror->forward_seconds >= 0.99 * prediction.plan.step_seconds();
 }
 
 }  // namespace
@@ -66,6 +77,9 @@ std::string ReasonOf(const Prediction& prediction, const ClusterProfile& cluster
   const double service = prediction.costs.service_seconds / prediction.plan.step_seconds();
   if (service >= kMuch) {
     reasons.push_back(absl::StrCat("the parameter service takes ", Percent(service), " of the step"));
+  }
+  if (WaitsForMirror(prediction)) {
+    reasons.push_back("its ranks wait for the mirror; more parameter shards or `mirror: off` would make it faster");
   }
   if (std::string crowd = CrowdReason(prediction, cluster); !crowd.empty()) reasons.push_back(std::move(crowd));
   return absl::StrJoin(reasons, "; ");

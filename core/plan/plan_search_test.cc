@@ -322,6 +322,7 @@ TEST(CostModelTest, NoStepIsFasterThanItsMirror) {
   const auto four = Predict(spec, cluster, {0, 1});
   ASSERT_TRUE(one.ok() && four.ok());
   EXPECT_DOUBLE_EQ(one->plan.step_seconds(), one->costs.mirror->forward_seconds);
+  EXPECT_THAT(SearchPlan(spec, cluster, 0)->plan.reason(), HasSubstr("wait for the mirror"));
   EXPECT_DOUBLE_EQ(four->plan.step_seconds(), one->plan.step_seconds());
   // The wait is exchange: whoever learns from such a step finds it as predicted.
   EXPECT_NEAR(one->leader_compute_seconds + one->leader_exchange_seconds, one->plan.step_seconds(), 1e-9);
