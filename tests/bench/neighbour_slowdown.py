@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 
-from plan_accuracy import MODELS, Cluster
+from plan_accuracy import DEFAULT_MODELS, MODELS, Cluster
 
 
 def processor_seconds(pid):
@@ -43,7 +43,7 @@ def main():
     cluster = Cluster(options.workers, 2)
     result = {}
     try:
-        for name in options.model or sorted(MODELS):
+        for name in options.model or DEFAULT_MODELS:
             alone, together = [], []
             for run in range(options.runs):
                 job = "%s-%d" % (name, run)
