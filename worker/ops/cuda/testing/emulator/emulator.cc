@@ -1,11 +1,14 @@
 #include <cuda_runtime.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #if !defined(__x86_64__)
@@ -114,6 +117,25 @@ void Main() {
   Yield();
 }
 
+// The order in which threads run as far as their next barrier: another one each time, so that a barrier that is missing
+// shows in the results. The same ones in each process.
+class Orders {
+ public:
+  const std::vector<unsigned>& Next(unsigned threads) {
+    if (order_.size() != threads) {
+      order_.resize(threads);
+      std::iota(order_.begin(), order_.end(), 0u);
+    }
+    std::shuffle(order_.begin(), order_.end(), generator_);
+    return order_;
+  }
+
+ private:
+  std::vector<unsigned> order_;
+  std::minstd_rand generator_;
+};
+Orders orders;
+
 void RunBlock(unsigned threads) {
   warps.assign((threads + kWarp - 1) / kWarp, Warp());
   block_barrier = {.live = threads};
@@ -132,7 +154,8 @@ void RunBlock(unsigned threads) {
     fiber.kept = top;
   }
   for (unsigned done = 0; done < threads;) {
-    for (current = 0; current < threads; ++current) {
+    for (const unsigned thread : orders.Next(threads)) {
+      current = thread;
       if (fibers[current].done) continue;
       thread_index = fibers[current].index;
       penstock_emulator_switch(&scheduler, fibers[current].kept);
