@@ -117,8 +117,8 @@ void Main() {
   Yield();
 }
 
-// The order in which threads run as far as their next barrier: another one each time, so that a barrier that is missing
-// shows in the results. The same ones in each process.
+// Which threads run as far as their next barrier, and in which order: others each time, and whole warps not at all, so
+// that a barrier that is missing shows in the results. The same ones in each process.
 class Orders {
  public:
   const std::vector<unsigned>& Next(unsigned threads) {
@@ -127,12 +127,16 @@ class Orders {
       std::iota(order_.begin(), order_.end(), 0u);
     }
     std::shuffle(order_.begin(), order_.end(), generator_);
+    waiting_ = threads > kWarp ? generator_() : 0;
     return order_;
   }
+  // Whether the thread's warp waits while the others run.
+  bool Waits(unsigned thread) const { return (waiting_ >> thread / kWarp & 1) != 0; }
 
  private:
   std::vector<unsigned> order_;
-  std::minstd_rand generator_;
+  std::mt19937 generator_;
+  uint32_t waiting_ = 0;
 };
 Orders orders;
 
@@ -156,7 +160,7 @@ void RunBlock(unsigned threads) {
   for (unsigned done = 0; done < threads;) {
     for (const unsigned thread : orders.Next(threads)) {
       current = thread;
-      if (fibers[current].done) continue;
+      if (fibers[current].done || orders.Waits(current)) continue;
       thread_index = fibers[current].index;
       penstock_emulator_switch(&scheduler, fibers[current].kept);
       if (fibers[current].done) ++done;
