@@ -140,7 +140,11 @@ class Orders {
 };
 Orders orders;
 
+// Copies land as soon as they are asked for in some blocks, and not before they are waited for in others.
+bool copies_land_early = false;
+
 void RunBlock(unsigned threads) {
+  copies_land_early = !copies_land_early;
   warps.assign((threads + kWarp - 1) / kWarp, Warp());
   block_barrier = {.live = threads};
   for (unsigned i = 0; i < threads; ++i) {
@@ -288,10 +292,20 @@ void SyncWarp() { Await(warps[current / kWarp].barrier); }
 
 WarpTile& TileOfWarp() { return warps[current / kWarp].tile; }
 
+void Land(const Copy& copy) {
+  if (copy.valid) {
+    std::memcpy(copy.to, copy.from, copy.bytes);
+  } else {
+    std::memset(copy.to, 0, copy.bytes);
+  }
+}
+
 void CopyAsync(void* to, const void* from, size_t bytes, bool valid) {
   const auto misaligned = [&](const void* at) { return reinterpret_cast<uintptr_t>(at) % bytes != 0; };
   if (misaligned(to) || misaligned(from)) std::abort();  // as a device ends the kernel
-  fibers[current].copies.push_back({to, from, bytes, valid, fibers[current].groups});
+  const Copy copy = {to, from, bytes, valid, fibers[current].groups};
+  if (copies_land_early) return Land(copy);
+  fibers[current].copies.push_back(copy);
 }
 
 void CommitCopies() { ++fibers[current].groups; }
@@ -300,11 +314,7 @@ void WaitForCopies(int pending) {
   Fiber& fiber = fibers[current];
   std::erase_if(fiber.copies, [&](const Copy& copy) {
     if (copy.group >= fiber.groups - pending) return false;
-    if (copy.valid) {
-      std::memcpy(copy.to, copy.from, copy.bytes);
-    } else {
-      std::memset(copy.to, 0, copy.bytes);
-    }
+    Land(copy);
     return true;
   });
 }
