@@ -3,13 +3,13 @@
 // it.
 //
 // A block's threads are fibers of one thread of the process; __syncthreads and the shuffles switch between them.
-// A warp runs ahead of the others as far as barriers let it, and asynchronous copies land at once in some blocks, when
-// they are waited for in others: a barrier or a wait that is missing mostly gives wrong results.
+// Threads run in another order each time, warps as far ahead of the others as barriers let them, and asynchronous copies
+// land at once in some blocks, when they are waited for in others: a barrier or a wait that is missing mostly shows.
 // Streams do nothing, as every launch runs to its end. The device's memory can't be touched but by kernels, copies and
 // DeviceAccess (cuda_runtime.h): the host that reads or writes it dies of a SIGSEGV, as it would with a device.
 // Launches and copies may come from several threads and run one after the other.
 //
-// What it can't show: races within a warp or between blocks, a host that doesn't wait for the device, speed, and
+// What it can't show: races between blocks, a host that doesn't wait for the device, speed, and
 // the device's own arithmetic where it isn't IEEE's (expf).
 #ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
 #define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
