@@ -3,8 +3,8 @@
 // it.
 //
 // A block's threads are fibers of one thread of the process; __syncthreads and the shuffles switch between them.
-// Threads run in another order each time, warps as far ahead of the others as barriers let them, and asynchronous copies
-// land at once in some blocks, when they are waited for in others: a barrier or a wait that is missing mostly shows.
+// Threads run in another order each time, whole warps wait while others go on, and asynchronous copies land at once in
+// some blocks, when they are waited for in others: a barrier or a wait that is missing mostly shows.
 // Streams do nothing, as every launch runs to its end. The device's memory can't be touched but by kernels, copies and
 // DeviceAccess (cuda_runtime.h): the host that reads or writes it dies of a SIGSEGV, as it would with a device.
 // Launches and copies may come from several threads and run one after the other.
