@@ -146,6 +146,7 @@ std::unique_ptr<Connector> ConnectGpus(const ComputeDevice& device, const RankPl
   options.size = plan.mesh.size();
   options.device = device.cuda;
   options.topology = TopologyOf(plan);
+  options.fast_sums = plan.spec().training().determinism() == v1::TrainingSpec::DETERMINISM_FAST;
   for (const v1::Peer& peer : plan.assignment.peers()) options.names.push_back(peer.worker_id());
   return ConnectDevices(std::move(options));
 }

@@ -148,8 +148,8 @@ class Scheduler final : public Cluster, public MembershipListener {
 
   // scheduler_queue.cc
   void Schedule();
-  // Registered workers of the kind that has most.
-  int LargestKind() const;
+  // Registered workers of that kind which has most, of those that the job may have.
+  int LargestKind(const v1::JobSpec& spec) const;
   std::vector<WorkerRef> IdleWorkers() const;
   // Also says which kinds there are: "2 CPU, 1 CUDA with NCCL 2.28.9".
   std::vector<WorkerRef> OfOneKind(const JobRunner& runner, const std::vector<WorkerRef>& idle,

@@ -5,18 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/jobs/scheduler.h"
 #include "core/plan/cluster.h"
+#include "core/plan/job_facts.h"
 
 namespace penstock {
-namespace {
-
-// "CPU", or "CUDA with NCCL 2.28.9".
-std::string WorkerKind(const v1::MemberInfo& info) {
-  if (!info.device().starts_with("cuda:")) return "CPU";
-  const std::string& nccl = info.device_info().nccl();
-  return nccl.empty() ? "CUDA" : absl::StrCat("CUDA with NCCL ", nccl);
-}
-
-}  // namespace
 
 void Scheduler::ScheduleSoon() {
   if (scheduling_soon_) return;
@@ -34,11 +25,11 @@ int Scheduler::RegisteredWorkers() const {
   }));
 }
 
-int Scheduler::LargestKind() const {
+int Scheduler::LargestKind(const v1::JobSpec& spec) const {
   std::map<std::string, int> kinds;
   int largest = 0;
   for (const auto& [id, member] : leases_.members()) {
-    if (member.lost || member.info.role() != v1::MEMBER_ROLE_WORKER) continue;
+    if (member.lost || member.info.role() != v1::MEMBER_ROLE_WORKER || !MayRunOn(member.info, spec)) continue;
     largest = std::max(largest, ++kinds[WorkerKind(member.info)]);
   }
   return largest;
@@ -127,13 +118,17 @@ std::vector<WorkerRef> Scheduler::ChooseWorkers(const JobRunner& runner, const s
   return chosen;
 }
 
-// A job's ranks have to be of one kind: the same bits come from the same devices, and NCCL talks to its own version
-// only. Of `idle` those that are of the kind that the job has already, or else of the first kind that has enough.
+// Of `idle` those that are of the kind (WorkerKind) that the job has already, or else of the first one that it may have
+// and that has enough.
 std::vector<WorkerRef> Scheduler::OfOneKind(const JobRunner& runner, const std::vector<WorkerRef>& idle,
                                             std::string* kinds) const {
   const auto kind_of = [this](const WorkerRef& worker) {
     const std::optional<v1::MemberInfo> info = FindWorker(worker);
     return info.has_value() ? WorkerKind(*info) : "";
+  };
+  const auto fits = [&](const WorkerRef& worker) {
+    const std::optional<v1::MemberInfo> info = FindWorker(worker);
+    return info.has_value() && MayRunOn(*info, runner.spec());
   };
   std::vector<std::pair<std::string, std::vector<WorkerRef>>> groups;
   for (const WorkerRef& worker : idle) {
@@ -149,8 +144,9 @@ std::vector<WorkerRef> Scheduler::OfOneKind(const JobRunner& runner, const std::
   const std::vector<WorkerRef> held = runner.machine().gang().workers();
   const std::string held_kind = held.empty() ? "" : kind_of(held.front());
   for (const auto& [kind, workers] : groups) {
-    if (!held_kind.empty() ? kind == held_kind
-                           : workers.size() >= static_cast<size_t>(runner.machine().WorkersWanted())) {
+    if (!held_kind.empty()
+            ? kind == held_kind
+            : fits(workers.front()) && workers.size() >= static_cast<size_t>(runner.machine().WorkersWanted())) {
       return workers;
     }
   }
@@ -164,7 +160,7 @@ void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::
   const int registered = RegisteredWorkers();
   const int idle_now = static_cast<int>(idle->size());
   // One that can't run at all for now holds up nobody.
-  const bool could_run = LargestKind() >= runner->machine().gang().ranks();
+  const bool could_run = LargestKind(runner->spec()) >= runner->machine().gang().ranks();
   if (OlderOfSameName(*runner)) {
     runner->OnWorkersShort(registered, idle_now, "an earlier job of this name is still being cleaned up");
     return;
@@ -183,7 +179,9 @@ void Scheduler::OfferOrExplain(size_t index, std::vector<WorkerRef>* idle, std::
     std::string kinds;
     const std::vector<WorkerRef> alike = OfOneKind(*runner, *idle, &kinds);
     if (alike.size() < wanted) {
-      runner->OnWorkersShort(registered, idle_now, absl::StrCat("all of one kind, and idle are ", kinds));
+      runner->OnWorkersShort(
+          registered, idle_now,
+          absl::StrCat(OnGpus(runner->spec()) ? "GPUs of" : "all of", " one kind, and idle are ", kinds));
       if (could_run) *ahead = runner->spec().name();
       return;
     }

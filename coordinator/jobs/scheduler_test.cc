@@ -129,6 +129,17 @@ TEST_F(SchedulerTest, AJobsWorkersAreOfOneKind) {
   const std::string gpus = MustSubmit(rig_.Spec("gpus", 2, 2));
   ExpectState(gpus, v1::JOB_STATE_RUNNING);
   EXPECT_EQ(rig_.WorkersOf(gpus), (std::vector<std::string>{"worker-1", "worker-3"}));
+  // What a job was planned for is what it gets, others may be idle or not.
+  rig_.Train(cpus, 2);
+  rig_.FinishJob(cpus);
+  v1::JobSpec more = rig_.Spec("more", 1, 2);
+  more.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
+  const std::string waiting = MustSubmit(more);
+  ExpectState(waiting, v1::JOB_STATE_PENDING);
+  rig_.Train(gpus, 2);
+  rig_.FinishJob(gpus);
+  ExpectState(waiting, v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(rig_.WorkersOf(waiting), (std::vector<std::string>{"worker-1"}));
 }
 
 TEST_F(SchedulerTest, AWorkerWhoseProcessIsGoneIsReplacedBeforeItsLeaseEnds) {

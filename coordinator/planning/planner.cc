@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
@@ -33,6 +34,36 @@ std::vector<v1::MemberInfo> Living(const Planner::Members& members, v1::MemberRo
     if (member.info().role() == role && member.state() != "LOST") living.push_back(member.info());
   }
   return living;
+}
+
+// Those of the one kind that the job gets: of the kinds that it may have the first with enough workers, GPUs before
+// CPUs; or else the largest.
+absl::StatusOr<std::vector<v1::MemberInfo>> OfOneKind(const std::vector<v1::MemberInfo>& workers,
+                                                      const v1::JobSpec& spec) {
+  std::vector<std::vector<v1::MemberInfo>> kinds;
+  for (const v1::MemberInfo& worker : workers) {
+    if (!MayRunOn(worker, spec)) continue;
+    auto kind = std::find_if(kinds.begin(), kinds.end(),
+                             [&](const auto& other) { return WorkerKind(other[0]) == WorkerKind(worker); });
+    if (kind == kinds.end()) kind = kinds.insert(kinds.end(), std::vector<v1::MemberInfo>());
+    kind->push_back(worker);
+  }
+  if (kinds.empty() && !workers.empty()) {
+    return absl::ResourceExhaustedError(
+        OnGpus(spec) ? "the job wants GPUs (parallel.device: cuda), and no registered worker has one"
+                     : "the job wants CPUs (parallel.device: cpu), and all registered workers have GPUs");
+  }
+  std::stable_sort(kinds.begin(), kinds.end(), [](const auto& a, const auto& b) {
+    return std::pair(HasGpu(a[0]), a.size()) > std::pair(HasGpu(b[0]), b.size());
+  });
+  const size_t wanted = std::max<size_t>(1, spec.parallel().pipeline()) * std::max<size_t>(1, spec.parallel().data()) *
+                        std::max<size_t>(1, spec.parallel().tensor());
+  const std::vector<v1::MemberInfo>* largest = nullptr;
+  for (const std::vector<v1::MemberInfo>& kind : kinds) {
+    if (kind.size() >= wanted) return kind;
+    if (largest == nullptr || kind.size() > largest->size()) largest = &kind;
+  }
+  return largest == nullptr ? std::vector<v1::MemberInfo>() : *largest;
 }
 
 // `count` workers like the first one, `per_host` on each host; shards stay where they are.
@@ -77,6 +108,10 @@ ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std
     worker.id = info.id();
     worker.host = HostOf(info, &hosts, &cluster);
     worker.threads = static_cast<int>(std::clamp(info.threads(), 1u, 4096u));
+    if (HasGpu(info)) {
+      worker.gpu = info.device();
+      worker.gpu_bytes = static_cast<int64_t>(std::min<uint64_t>(info.device_info().memory_bytes(), INT64_MAX));
+    }
     worker.rates = info.rates();
     cluster.workers.push_back(std::move(worker));
   }
@@ -97,7 +132,8 @@ CostCorrection Planner::CorrectionFor(const v1::JobSpec& spec) const {
 }
 
 absl::StatusOr<FoundPlan> Planner::Plan(const v1::PlanRequest& request, const Members& members) const {
-  std::vector<v1::MemberInfo> workers = Living(members, v1::MEMBER_ROLE_WORKER);
+  PENSTOCK_ASSIGN_OR_RETURN(std::vector<v1::MemberInfo> workers,
+                            OfOneKind(Living(members, v1::MEMBER_ROLE_WORKER), request.spec()));
   if (request.workers() > 0) {
     PENSTOCK_ASSIGN_OR_RETURN(workers, Imagined(workers, request.workers(), request.workers_per_host()));
   }
@@ -106,21 +142,41 @@ absl::StatusOr<FoundPlan> Planner::Plan(const v1::PlanRequest& request, const Me
   return SearchPlan(request.spec(), cluster, request.alternatives());
 }
 
-absl::StatusOr<std::string> Planner::Resolve(const Members& members, v1::JobSpec* spec) const {
+std::string ChosenText(const v1::JobSpec& spec, const FoundPlan& found) {
+  std::vector<std::string> chosen;
+  if (spec.parallel().device() == v1::ParallelSpec::DEVICE_AUTO) {
+    chosen.push_back(OnGpus(found.spec) ? "device cuda" : "device cpu");
+  }
+  if (!found.placement_reason.empty()) chosen.push_back(found.placement_reason);
+  return absl::StrJoin(chosen, "; ");
+}
+
+absl::StatusOr<std::vector<std::string>> Planner::Resolve(const Members& members, v1::JobSpec* spec) const {
   const bool open = spec->parallel().plan() == v1::ParallelSpec::PLAN_AUTO;
   v1::PlanRequest request;
   *request.mutable_spec() = *spec;
   if (!open) {
-    const size_t workers = Living(members, v1::MEMBER_ROLE_WORKER).size();
-    if (static_cast<size_t>(WorldSize(*spec)) > workers) return std::string();
+    PENSTOCK_ASSIGN_OR_RETURN(const auto workers, OfOneKind(Living(members, v1::MEMBER_ROLE_WORKER), *spec));
+    if (static_cast<size_t>(WorldSize(*spec)) > workers.size()) {
+      // Any kind may be the one that comes; the service suits all.
+      if (spec->parallel().zero().placement() == v1::ZeroSpec::PLACEMENT_AUTO) {
+        spec->mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_SERVICE);
+      }
+      return std::vector<std::string>();
+    }
   }
   PENSTOCK_ASSIGN_OR_RETURN(const FoundPlan found, Plan(request, members));
-  if (!open) return std::string();
+  std::vector<std::string> chosen;
+  if (open) {
+    const v1::MeshDegrees& mesh = found.plan.mesh();
+    chosen.push_back(
+        absl::StrFormat("planned: pipeline %d x data %d x tensor %d, %s, micro-batch %d, %.3g s a step: %s",
+                        mesh.pipeline(), mesh.data(), mesh.tensor(), ScheduleKindName(ScheduleKindOf(found.spec)),
+                        found.plan.micro_batch_size(), found.plan.step_seconds(), found.plan.reason()));
+  }
+  if (std::string text = ChosenText(*spec, found); !text.empty()) chosen.push_back(absl::StrCat("chosen: ", text));
   *spec = found.spec;
-  const v1::MeshDegrees& mesh = found.plan.mesh();
-  return absl::StrFormat("planned: pipeline %d x data %d x tensor %d, %s, micro-batch %d, %.3g s a step: %s",
-                         mesh.pipeline(), mesh.data(), mesh.tensor(), ScheduleKindName(ScheduleKindOf(found.spec)),
-                         found.plan.micro_batch_size(), found.plan.step_seconds(), found.plan.reason());
+  return chosen;
 }
 
 std::optional<Prediction> Planner::PredictJob(const v1::JobSpec& spec, const std::vector<v1::MemberInfo>& workers,
@@ -133,6 +189,7 @@ std::optional<Prediction> Planner::PredictJob(const v1::JobSpec& spec, const std
   ClusterProfile cluster = MakeCluster(workers, shards);
   // A job that runs has its memory.
   for (ClusterHost& host : cluster.hosts) host.memory_bytes = 0;
+  for (ClusterWorker& worker : cluster.workers) worker.gpu_bytes = 0;
   cluster.correction = CorrectionFor(spec);
   absl::StatusOr<Prediction> prediction = Predict(spec, cluster, Identity(workers.size()));
   if (!prediction.ok()) return std::nullopt;

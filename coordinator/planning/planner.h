@@ -33,13 +33,15 @@ class Planner {
  public:
   using Members = std::vector<v1::MemberStatus>;
 
-  // The errors of SearchPlan. `members`: of both roles, in their order; lost ones are left out.
+  // The errors of SearchPlan; RESOURCE_EXHAUSTED where no worker has the device that the job asks for. `members`: of
+  // both roles, in their order; lost ones are left out. Of several kinds of workers (WorkerKind) it plans for one: GPUs
+  // before CPUs, of those that are enough for the job.
   absl::StatusOr<FoundPlan> Plan(const v1::PlanRequest& request, const Members& members) const;
 
-  // Makes a job ready to be queued: chooses what its `parallel: auto` leaves open, and says in one line what was chosen
-  // and why; an empty line for a job whose mesh is given. RESOURCE_EXHAUSTED for one that doesn't fit into memory. A
-  // mesh that is given and larger than the cluster is left to the scheduler.
-  absl::StatusOr<std::string> Resolve(const Members& members, v1::JobSpec* spec) const;
+  // Makes a job ready to be queued: chooses what its `parallel: auto`, device and placement leave open, and says in
+  // a line each what was chosen and why; nothing for what is given. RESOURCE_EXHAUSTED for a job that doesn't fit into
+  // memory. A mesh that is given and larger than the cluster is left to the scheduler.
+  absl::StatusOr<std::vector<std::string>> Resolve(const Members& members, v1::JobSpec* spec) const;
 
   // What a step should take on these workers (in rank order) and shards; nullopt for what can't be told.
   std::optional<Prediction> PredictJob(const v1::JobSpec& spec, const std::vector<v1::MemberInfo>& workers,
@@ -58,6 +60,9 @@ class Planner {
   // Of the model that was learnt last: what a new one begins with.
   CostCorrection latest_ ABSL_GUARDED_BY(mutex_);
 };
+
+// "3 workers with CUDA; placement local: ...", where `spec` left the device or the placement open; else empty.
+std::string ChosenText(const v1::JobSpec& spec, const FoundPlan& found);
 
 // The planner's view of members, without corrections. Members without a host are on one of their own.
 ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std::vector<v1::MemberInfo>& shards);

@@ -75,16 +75,121 @@ TEST(PlannerTest, ResolvesAnOpenMeshAndLeavesAGivenOne) {
   v1::JobSpec spec = Job();
   const auto planned = planner.Resolve(Cluster(4), &spec);
   ASSERT_TRUE(planned.ok()) << planned.status();
-  EXPECT_THAT(*planned, HasSubstr("planned: pipeline "));
+  ASSERT_EQ(planned->size(), 2u);
+  EXPECT_THAT((*planned)[0], HasSubstr("planned: pipeline "));
+  EXPECT_THAT((*planned)[1], HasSubstr("chosen: device cpu; placement service: "));
   EXPECT_EQ(spec.parallel().plan(), v1::ParallelSpec::PLAN_UNSPECIFIED);
   EXPECT_TRUE(spec.parallel().has_pipeline());
   EXPECT_TRUE(CheckJob(spec).empty());
   const std::string before = spec.SerializeAsString();
-  EXPECT_EQ(*planner.Resolve(Cluster(4), &spec), "");
+  EXPECT_TRUE(planner.Resolve(Cluster(4), &spec)->empty());
   EXPECT_EQ(spec.SerializeAsString(), before);
   // More than are registered: for the scheduler to refuse, or to wait for.
   spec.mutable_parallel()->set_data(16);
-  EXPECT_EQ(*planner.Resolve(Cluster(4), &spec), "");
+  EXPECT_TRUE(planner.Resolve(Cluster(4), &spec)->empty());
+}
+
+// All of one host's two GPUs, which have 80 GB each.
+Planner::Members GpuCluster(int workers, int cpus = 0) {
+  Planner::Members members = Cluster(workers + cpus);
+  for (int i = cpus; i < workers + cpus; ++i) {
+    v1::MemberInfo& info = *members[static_cast<size_t>(i)].mutable_info();
+    info.set_device("cuda:" + std::to_string(i % 2));
+    info.mutable_host()->set_id("gpu host");
+    info.mutable_host()->set_memory_bytes(uint64_t{256} << 30);
+    info.mutable_device_info()->set_memory_bytes(80'000'000'000);
+    info.mutable_device_info()->set_nccl("2.28.9");
+  }
+  return members;
+}
+
+TEST(PlannerTest, OnGpusTheRanksUpdateAndTheServiceFollows) {
+  const Planner planner;
+  v1::JobSpec spec = Job();
+  spec.mutable_parallel()->clear_plan();
+  spec.mutable_parallel()->set_data(2);
+  FillDefaults(&spec);
+  v1::JobSpec resolved = spec;
+  auto chosen = planner.Resolve(GpuCluster(2), &resolved);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  ASSERT_EQ(chosen->size(), 1u);
+  EXPECT_THAT((*chosen)[0], HasSubstr("chosen: device cuda; placement local: "));
+  EXPECT_EQ(resolved.parallel().device(), v1::ParallelSpec::DEVICE_CUDA);
+  EXPECT_EQ(resolved.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_LOCAL);
+  EXPECT_EQ(resolved.parallel().zero().mirror(), v1::ZeroSpec::MIRROR_ON);
+  EXPECT_EQ(resolved.parallel().zero().mirror_lag(), 1u);
+  EXPECT_TRUE(CheckJob(resolved).empty());
+
+  // Before CPUs where there are enough, and not where there aren't.
+  resolved = spec;
+  ASSERT_TRUE(planner.Resolve(GpuCluster(2, /*cpus=*/3), &resolved).ok());
+  EXPECT_EQ(resolved.parallel().device(), v1::ParallelSpec::DEVICE_CUDA);
+  resolved = spec;
+  resolved.mutable_parallel()->set_data(4);
+  ASSERT_TRUE(planner.Resolve(GpuCluster(2, /*cpus=*/5), &resolved).ok());
+  EXPECT_EQ(resolved.parallel().device(), v1::ParallelSpec::DEVICE_CPU);
+  EXPECT_EQ(resolved.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_SERVICE);
+
+  // What is given stays.
+  resolved = spec;
+  resolved.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CPU);
+  resolved.mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+  FillDefaults(&resolved);
+  chosen = planner.Resolve(GpuCluster(2, /*cpus=*/3), &resolved);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_TRUE(chosen->empty());
+  EXPECT_EQ(resolved.parallel().device(), v1::ParallelSpec::DEVICE_CPU);
+  EXPECT_EQ(resolved.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_LOCAL);
+  resolved.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
+  const auto refused = planner.Resolve(Cluster(2), &resolved);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("no registered worker has one"));
+}
+
+TEST(PlannerTest, TheGpusMemoryIsTheLimit) {
+  const Planner planner;
+  v1::JobSpec spec = Job();
+  spec.mutable_parallel()->clear_plan();
+  FillDefaults(&spec);
+  const auto with_memory = [](double bytes, uint64_t host = uint64_t{256} << 30) {
+    Planner::Members members = GpuCluster(1);
+    members[0].mutable_info()->mutable_device_info()->set_memory_bytes(static_cast<uint64_t>(bytes));
+    members[0].mutable_info()->mutable_host()->set_memory_bytes(host);
+    return members;
+  };
+  v1::PlanRequest request;
+  *request.mutable_spec() = spec;
+  const auto roomy = planner.Plan(request, with_memory(80e9));
+  ASSERT_TRUE(roomy.ok()) << roomy.status();
+  const v1::RankPlanBytes& rank = roomy->plan.ranks(0);
+  // The process's own is taken off, and the mirror's slot and what goes to the shards are the host's.
+  EXPECT_NEAR(static_cast<double>(rank.available_bytes()), 78.75e9, 1e9);
+  EXPECT_GT(rank.host_bytes(), 4u * 800'000);
+
+  // With the optimizer's state it would be too much.
+  const double process = 80e9 - static_cast<double>(rank.available_bytes());
+  const auto tight = planner.Plan(request, with_memory(process + static_cast<double>(rank.total_bytes()) - 1000));
+  ASSERT_TRUE(tight.ok()) << tight.status();
+  EXPECT_EQ(tight->spec.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_SERVICE);
+  EXPECT_THAT(tight->placement_reason, HasSubstr("doesn't fit"));
+  EXPECT_LT(tight->plan.ranks(0).total_bytes(), rank.total_bytes());
+  // Who asks for it is told what would fit.
+  *request.mutable_spec() = roomy->spec;
+  auto refused = planner.Plan(request, with_memory(process + static_cast<double>(rank.total_bytes()) - 1000));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("of its GPU's memory on stage 0"));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("parallel.zero.placement: service would fit"));
+  // The host's memory counts as well.
+  refused = planner.Plan(request, with_memory(80e9, /*host=*/1'000'000));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("of its machine's memory on stage 0"));
+
+  // Two workers on one GPU share it.
+  Planner::Members shared = GpuCluster(2);
+  for (int i = 0; i < 2; ++i) shared[static_cast<size_t>(i)].mutable_info()->set_device("cuda:0");
+  *request.mutable_spec() = spec;
+  request.mutable_spec()->mutable_parallel()->set_data(2);
+  const auto both = planner.Plan(request, shared);
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_NEAR(static_cast<double>(both->plan.ranks(1).available_bytes()), 38.75e9, 1e9);
 }
 
 TEST(PlannerTest, LostWorkersDontCount) {

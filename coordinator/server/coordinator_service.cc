@@ -90,12 +90,12 @@ grpc::Status CoordinatorService::SubmitJob(grpc::ServerContext* context, const v
   if (!violations.empty()) return Refuse(violations);
   const auto members = Members(context, v1::MEMBER_ROLE_UNSPECIFIED);
   if (!members.ok()) return ToGrpcStatus(members.status());
-  const absl::StatusOr<std::string> planned = parts_.planner->Resolve(*members, &job.spec);
+  const absl::StatusOr<std::vector<std::string>> planned = parts_.planner->Resolve(*members, &job.spec);
   if (!planned.ok()) return ToGrpcStatus(planned.status());
   job.submitted_at = parts_.clock->Now();
   const auto status = Ask(context, [&](Done done) { parts_.scheduler->Submit(job, std::move(done)); });
   if (!status.ok()) return ToGrpcStatus(status.status());
-  if (!planned->empty()) parts_.writer->AddEvent({parts_.clock->Now(), job.id, 0, *planned});
+  for (const std::string& line : *planned) parts_.writer->AddEvent({parts_.clock->Now(), job.id, 0, line});
   for (const std::string& note : notes) parts_.writer->AddEvent({parts_.clock->Now(), job.id, 0, note});
   *response->mutable_job() = *status;
   return grpc::Status::OK;
@@ -110,6 +110,7 @@ grpc::Status CoordinatorService::Plan(grpc::ServerContext* context, const v1::Pl
   if (!members.ok()) return ToGrpcStatus(members.status());
   absl::StatusOr<FoundPlan> found = parts_.planner->Plan(prepared, *members);
   if (!found.ok()) return ToGrpcStatus(found.status());
+  response->set_chosen(ChosenText(prepared.spec(), *found));
   *response->mutable_plan() = std::move(found->plan);
   for (v1::MeshPlan& plan : found->alternatives) *response->add_alternatives() = std::move(plan);
   *response->mutable_spec() = std::move(found->spec);

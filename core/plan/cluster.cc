@@ -7,6 +7,25 @@
 
 namespace penstock {
 
+bool HasGpu(const v1::MemberInfo& worker) { return worker.device().starts_with("cuda:"); }
+
+std::string WorkerKind(const v1::MemberInfo& worker) {
+  if (!HasGpu(worker)) return "CPU";
+  const std::string& nccl = worker.device_info().nccl();
+  return nccl.empty() ? "CUDA" : "CUDA with NCCL " + nccl;
+}
+
+bool MayRunOn(const v1::MemberInfo& worker, const v1::JobSpec& spec) {
+  switch (spec.parallel().device()) {
+    case v1::ParallelSpec::DEVICE_CPU:
+      return !HasGpu(worker);
+    case v1::ParallelSpec::DEVICE_CUDA:
+      return HasGpu(worker);
+    default:
+      return true;
+  }
+}
+
 const v1::WorkerRates& DefaultRates() {
   static const auto& rates = *[] {
     auto* const made = new v1::WorkerRates();

@@ -10,6 +10,7 @@
 #include "core/base/data_type.h"
 #include "core/mesh/mesh.h"
 #include "protos/penstock/v1/coordinator.pb.h"
+#include "protos/penstock/v1/job.pb.h"
 
 namespace penstock {
 
@@ -26,6 +27,10 @@ struct ClusterWorker {
   // Index into ClusterProfile::hosts.
   int host = 0;
   int threads = 1;
+  // "cuda:0"; workers of a host with the same name share the GPU and its memory. Empty: the CPU, and the host's memory.
+  std::string gpu;
+  // Of the GPU; 0 where it isn't known.
+  int64_t gpu_bytes = 0;
   // Without fp32's: DefaultRates().
   v1::WorkerRates rates;
 };
@@ -40,12 +45,21 @@ struct CostCorrection {
 
 struct ClusterProfile {
   std::vector<ClusterHost> hosts;
-  // In the order in which they are offered to jobs.
+  // In the order in which they are offered to jobs; of one kind, with GPUs or without.
   std::vector<ClusterWorker> workers;
   // Of each parameter shard its host.
   std::vector<int> shard_hosts;
   CostCorrection correction;
 };
+
+bool HasGpu(const v1::MemberInfo& worker);
+
+// "CPU", or "CUDA with NCCL 2.28.9". The ranks of a job are of one kind: the same bits come from the same devices, and
+// NCCL talks to its own version only.
+std::string WorkerKind(const v1::MemberInfo& worker);
+
+// Whether the job may run on the worker, as far as its device goes; an open one means any.
+bool MayRunOn(const v1::MemberInfo& worker, const v1::JobSpec& spec);
 
 // A worker whose rates nobody has measured: one core of a server of the year 2020. Only ratios between meshes can be
 // believed then.

@@ -17,8 +17,9 @@ namespace penstock {
 absl::StatusOr<std::vector<RankMemory>> MemoryOfJob(const v1::JobSpec& spec);
 
 // The smallest change of a sound job with which its largest rank takes at most `available_bytes`, or nothing where none
-// of those tried is enough: the 1f1b schedule, gradients cut over the data ranks, smaller micro-batches, more stages.
-// "training.micro_batch_size: 4 would fit (6.3 GiB)". `beyond_model`: what a rank takes on top of the memory model.
+// of those tried is enough: the 1f1b schedule, the optimizer in the service, gradients cut over the data ranks, smaller
+// micro-batches, more stages. "training.micro_batch_size: 4 would fit (6.3 GiB)". `beyond_model`: what a rank takes on
+// top of the memory model.
 std::optional<std::string> SmallestFittingChange(const v1::JobSpec& spec, int64_t available_bytes,
                                                  int64_t beyond_model);
 

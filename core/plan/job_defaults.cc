@@ -24,6 +24,10 @@ void FillTrainingDefaults(v1::TrainingSpec* training) {
   if (!training->has_validation_samples()) training->set_validation_samples(64);
   // Checkpoints and the end have theirs anyway.
   if (!training->has_digest_every_steps()) training->set_digest_every_steps(0);
+  // What one can compare and recover to the bit.
+  if (training->determinism() == v1::TrainingSpec::DETERMINISM_UNSPECIFIED) {
+    training->set_determinism(v1::TrainingSpec::DETERMINISM_STRICT);
+  }
 }
 
 void FillOptimizerDefaults(v1::OptimizerSpec* optimizer) {
@@ -65,8 +69,9 @@ void FillParallelDefaults(v1::ParallelSpec* parallel) {
   // Spreads the exchange with the parameter service over the data ranks, at no cost.
   if (!parallel->zero().has_stage()) parallel->mutable_zero()->set_stage(1);
   v1::ZeroSpec* zero = parallel->mutable_zero();
-  // Workers hold nothing then that can't be recomputed, and the memory of the optimizer is elsewhere.
-  if (zero->placement() == v1::ZeroSpec::PLACEMENT_UNSPECIFIED) zero->set_placement(v1::ZeroSpec::PLACEMENT_SERVICE);
+  // Both are for the registered workers to decide (core/plan/plan_search.h).
+  if (parallel->device() == v1::ParallelSpec::DEVICE_UNSPECIFIED) parallel->set_device(v1::ParallelSpec::DEVICE_AUTO);
+  if (zero->placement() == v1::ZeroSpec::PLACEMENT_UNSPECIFIED) zero->set_placement(v1::ZeroSpec::PLACEMENT_AUTO);
   if (zero->placement() == v1::ZeroSpec::PLACEMENT_LOCAL) {
     // So that a worker's end costs a step, as with the service.
     if (zero->mirror() == v1::ZeroSpec::MIRROR_UNSPECIFIED) zero->set_mirror(v1::ZeroSpec::MIRROR_ON);

@@ -87,6 +87,8 @@ bool IsValidationStep(const v1::JobSpec& spec, uint64_t step) {
   return step == spec.training().steps() || IsMultipleOf(step, spec.training().validate_every_steps());
 }
 
+bool OnGpus(const v1::JobSpec& spec) { return spec.parallel().device() == v1::ParallelSpec::DEVICE_CUDA; }
+
 bool UpdatesLocally(const v1::JobSpec& spec) {
   return spec.parallel().zero().placement() == v1::ZeroSpec::PLACEMENT_LOCAL;
 }

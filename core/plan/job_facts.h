@@ -53,7 +53,11 @@ bool IsCheckpointStep(const v1::JobSpec& spec, uint64_t step);
 bool IsDigestStep(const v1::JobSpec& spec, uint64_t step);
 bool IsValidationStep(const v1::JobSpec& spec, uint64_t step);
 
-// Whether the data ranks hold the optimizer state and update at once (zero.placement local).
+// Whether its ranks compute on GPUs, with memory of their own (parallel.device cuda).
+bool OnGpus(const v1::JobSpec& spec);
+
+// Whether the data ranks hold the optimizer state and update at once (zero.placement local; auto until it is resolved
+// is as service).
 bool UpdatesLocally(const v1::JobSpec& spec);
 // Of those: whether the service gets the state itself at digest steps, instead of every step's gradients (zero.mirror
 // off).

@@ -94,10 +94,11 @@ void CheckZero(const v1::ZeroSpec& zero, Violations* violations) {
     violations->Add("parallel.zero.stage", absl::StrCat("is ", zero.stage(), "; this version supports 0, 1 and 2"));
   }
   const bool local = zero.placement() == v1::ZeroSpec::PLACEMENT_LOCAL;
-  if (!local && zero.placement() != v1::ZeroSpec::PLACEMENT_SERVICE) {
+  if (!local && zero.placement() != v1::ZeroSpec::PLACEMENT_SERVICE &&
+      zero.placement() != v1::ZeroSpec::PLACEMENT_AUTO) {
     violations->Add("parallel.zero.placement",
                     absl::StrCat("has the unknown value ", static_cast<int>(zero.placement()),
-                                 "; this version knows: service, local"));
+                                 "; this version knows: auto, service, local"));
   }
   if (!local) {
     const std::string only = "only means something with zero.placement: local; leave it out, or say so";
@@ -124,6 +125,10 @@ void CheckParallel(const v1::ParallelSpec& parallel, Violations* violations) {
       parallel.schedule() != v1::ParallelSpec::SCHEDULE_1F1B) {
     violations->Add("parallel.schedule", absl::StrCat("has the unknown value ", static_cast<int>(parallel.schedule()),
                                                       "; this version knows: gpipe, 1f1b"));
+  }
+  if (parallel.device() < v1::ParallelSpec::DEVICE_AUTO || parallel.device() > v1::ParallelSpec::DEVICE_CUDA) {
+    violations->Add("parallel.device", absl::StrCat("has the unknown value ", static_cast<int>(parallel.device()),
+                                                    "; this version knows: auto, cpu, cuda"));
   }
   CheckZero(parallel.zero(), violations);
   violations->CheckInteger("parallel.shards", parallel.shards(), 0, kShardsMax);

@@ -57,6 +57,8 @@ TEST(JobRulesTest, DefaultsKeepWhatIsThereAndAreIdempotent) {
   EXPECT_EQ(spec.model().mlp_hidden(), 1024u);
   EXPECT_EQ(spec.optimizer().weight_decay(), 0.01);
   EXPECT_EQ(spec.parallel().zero().stage(), 1u);
+  EXPECT_EQ(spec.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_AUTO);
+  EXPECT_EQ(spec.parallel().device(), v1::ParallelSpec::DEVICE_AUTO);
   v1::JobSpec again = spec;
   FillDefaults(&again);
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, again));

@@ -37,6 +37,12 @@ void CheckTraining(const v1::TrainingSpec& training, Violations* violations) {
     violations->Add("training.precision", absl::StrCat("has the unknown value ", static_cast<int>(training.precision()),
                                                        "; this version knows: fp32, bf16"));
   }
+  if (training.determinism() != v1::TrainingSpec::DETERMINISM_STRICT &&
+      training.determinism() != v1::TrainingSpec::DETERMINISM_FAST) {
+    violations->Add("training.determinism",
+                    absl::StrCat("has the unknown value ", static_cast<int>(training.determinism()),
+                                 "; this version knows: strict, fast"));
+  }
   violations->CheckInteger("training.validate_every_steps", training.validate_every_steps(), 0, kStepsMax);
   violations->CheckInteger("training.digest_every_steps", training.digest_every_steps(), 0, kStepsMax);
   // Never evaluated: the number doesn't matter.

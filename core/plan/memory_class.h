@@ -21,6 +21,12 @@ constexpr int64_t RegionBytes(int64_t bytes) {
   return (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
 }
 
+// Pinned memory through which a GPU's gradients and weights go to the parameter service and back, so much at a time.
+inline constexpr int64_t kStagedBytesMax = int64_t{256} << 20;
+
+// What a matrix product may scribble on with a GPU: as much as cuBLASLt asks for on Hopper.
+inline constexpr int64_t kGpuProductBytes = int64_t{32} << 20;
+
 }  // namespace penstock
 
 #endif  // PENSTOCK_CORE_PLAN_MEMORY_CLASS_H_

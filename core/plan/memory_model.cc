@@ -54,9 +54,15 @@ class MemoryModel {
     memory[MemoryClass::kCommunication] = facts.messages * boundary_bytes_;
     // The last stage's part of the tied gradient.
     if (mesh_.pipeline() > 1 && parameters.first) memory[MemoryClass::kCommunication] += Floats(owned.tied.size());
-    memory[MemoryClass::kCommunication] += spec_.parallel().zero().mirror_lag() * Floats(updated);
+    const int64_t mirrored = spec_.parallel().zero().mirror_lag() * Floats(updated);
+    if (OnGpus(spec_)) {
+      memory.host_bytes = mirrored + RegionBytes(StagedBytes(parameters, owned, updated));
+    } else {
+      memory[MemoryClass::kCommunication] += mirrored;
+    }
     if (assembles) memory[MemoryClass::kCommunication] += Floats(kPieceElements);
     memory[MemoryClass::kWorkspace] = ScratchBytes(parameters);
+    if (OnGpus(spec_)) memory[MemoryClass::kWorkspace] += GpuScratchBytes(parameters);
     return memory;
   }
 
@@ -83,20 +89,46 @@ class MemoryModel {
     return std::max(bytes, boundary_bytes_) + tokens;
   }
 
+  // Of a micro-batch, on this tensor rank.
+  int64_t ScratchOf(const Block& block) const {
+    // Logits are fp32 whatever the rest is.
+    const int64_t wide_bytes = block.kind == BlockKind::kHead ? block.scratch_bytes_per_sample : 0;
+    int64_t bytes = samples_ * Typed(block.scratch_bytes_per_sample, wide_bytes);
+    if (block.scratch_rows_max > 0 && rows_ > block.scratch_rows_max) bytes = bytes / rows_ * block.scratch_rows_max;
+    return bytes / mesh_.tensor();
+  }
+
   int64_t ScratchBytes(const StageParameters& parameters) const {
     int64_t wide = 0;
     for (int i = parameters.blocks.begin; i < parameters.blocks.end; ++i) {
-      const Block& block = table_.blocks()[static_cast<size_t>(i)];
-      // Logits are fp32 whatever the rest is.
-      const int64_t wide_bytes = block.kind == BlockKind::kHead ? block.scratch_bytes_per_sample : 0;
-      int64_t bytes = samples_ * Typed(block.scratch_bytes_per_sample, wide_bytes);
-      if (block.scratch_rows_max > 0 && rows_ > block.scratch_rows_max) bytes = bytes / rows_ * block.scratch_rows_max;
-      wide = std::max(wide, bytes / mesh_.tensor());
+      wide = std::max(wide, ScratchOf(table_.blocks()[static_cast<size_t>(i)]));
     }
     // One boundary tensor between operations, and on the first stage one for the gradient of its input.
     // Sums over the tensor group are fp32.
     const int64_t sums = mesh_.tensor() > 1 && element_bytes_ < kFloatBytes ? Floats(boundary_elements_) : 0;
     return boundary_bytes_ * (parameters.first ? 2 : 1) + RegionBytes(wide) + sums;
+  }
+
+  // What the products take, targets, which the host hands over, and the gradient of the logits, which isn't fp32 as
+  // these are.
+  int64_t GpuScratchBytes(const StageParameters& parameters) const {
+    if (!parameters.last) return kGpuProductBytes;
+    const int64_t targets = RegionBytes(rows_ * static_cast<int64_t>(sizeof(int32_t)));
+    const int64_t logits = element_bytes_ < kFloatBytes ? ScratchOf(table_.blocks().back()) : 0;
+    return kGpuProductBytes + targets + logits / kFloatBytes * element_bytes_;
+  }
+
+  // Of what goes to the parameter service and comes from it (worker/runtime/staged_state_client.h), the most at once.
+  int64_t StagedBytes(const StageParameters& parameters, const OwnedRanges& owned, int64_t updated) const {
+    int64_t bytes = element_bytes_ * owned.size();
+    if (UpdatesLocally(spec_)) {
+      // The optimizer's state; what is published has the weights beside it.
+      const bool three = element_bytes_ < kFloatBytes || IsPublished(spec_);
+      bytes = std::max(bytes, (three ? 3 : 2) * kFloatBytes * updated);
+    } else {
+      bytes = std::max(bytes, kFloatBytes * (owned.untied.size() + (parameters.first ? owned.tied.size() : 0)));
+    }
+    return std::min(bytes, kStagedBytesMax);
   }
 
   const v1::JobSpec& spec_;

@@ -20,9 +20,12 @@ namespace penstock {
 struct RankMemory {
   // By MemoryClass.
   std::array<int64_t, kMemoryClasses> bytes{};
+  // Of a rank on a GPU, whose memory `bytes` are: pinned memory of its machine. 0 on a CPU.
+  int64_t host_bytes = 0;
 
   int64_t& operator[](MemoryClass memory_class) { return bytes[static_cast<size_t>(memory_class)]; }
   int64_t operator[](MemoryClass memory_class) const { return bytes[static_cast<size_t>(memory_class)]; }
+  // Of `bytes`.
   int64_t total() const;
 };
 

@@ -101,13 +101,7 @@ class Search {
   static constexpr double kSlowest = 4;
 
   static double MissingBytes(const Prediction& prediction) {
-    double missing = 0;
-    for (const v1::RankPlanBytes& rank : prediction.plan.ranks()) {
-      if (rank.available_bytes() == 0) continue;
-      missing =
-          std::max(missing, static_cast<double>(rank.total_bytes()) - static_cast<double>(rank.available_bytes()));
-    }
-    return missing;
+    return prediction.short_bytes - prediction.short_available_bytes;
   }
   void NoteMissing(v1::JobSpec spec, Prediction prediction) {
     if (nearest_.has_value() && MissingBytes(nearest_->prediction) <= MissingBytes(prediction)) return;
@@ -265,8 +259,20 @@ bool Fits(const v1::JobSpec& spec, const ClusterProfile& cluster) {
   return found.ok() && !found->empty();
 }
 
+v1::JobSpec WithPlacement(v1::JobSpec spec, v1::ZeroSpec::Placement placement) {
+  v1::ZeroSpec* const zero = spec.mutable_parallel()->mutable_zero();
+  zero->set_placement(placement);
+  zero->clear_mirror();
+  zero->clear_mirror_lag();
+  FillDefaults(&spec);
+  return spec;
+}
+
 // The smallest change under which the job would fit: "; micro_batch_size 2 would fit". Empty when none was found.
 std::string SmallestChange(const v1::JobSpec& spec, const ClusterProfile& cluster) {
+  if (UpdatesLocally(spec) && Fits(WithPlacement(spec, v1::ZeroSpec::PLACEMENT_SERVICE), cluster)) {
+    return "; parallel.zero.placement: service would fit";
+  }
   for (uint32_t size = spec.training().micro_batch_size() / 2; size > 0; size /= 2) {
     v1::JobSpec smaller = spec;
     smaller.mutable_training()->set_micro_batch_size(size);
@@ -293,10 +299,12 @@ std::string SmallestChange(const v1::JobSpec& spec, const ClusterProfile& cluste
 
 absl::Status RefuseMemory(const v1::JobSpec& spec, const ClusterProfile& cluster, const Prediction& prediction) {
   const v1::RankPlanBytes& rank = prediction.plan.ranks(prediction.short_of_memory);
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the job needs ", GigabytesText(static_cast<double>(rank.total_bytes())), " on stage ", rank.stage(), " (",
-      MeshText(prediction.plan.mesh()), "), and ", rank.worker_id(), " has ",
-      GigabytesText(static_cast<double>(rank.available_bytes())), " for it", SmallestChange(spec, cluster)));
+  const bool gpu = OnGpus(spec);
+  const char* const where = prediction.short_on_host ? " of its machine's memory" : gpu ? " of its GPU's memory" : "";
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the job needs ", GigabytesText(prediction.short_bytes), where, " on stage ", rank.stage(), " (",
+                   MeshText(prediction.plan.mesh()), "), and ", rank.worker_id(), " has ",
+                   GigabytesText(prediction.short_available_bytes), " for it", SmallestChange(spec, cluster)));
 }
 
 v1::MeshPlan Explained(const Scored& scored, const ClusterProfile& cluster) {
@@ -335,10 +343,8 @@ absl::Status CheckWorkers(const v1::JobSpec& spec, const ClusterProfile& cluster
                                                    cluster.workers.size() == 1 ? " is" : " are", " registered"));
 }
 
-}  // namespace
-
-absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfile& cluster, uint32_t alternatives) {
-  PENSTOCK_RETURN_IF_ERROR(CheckWorkers(spec, cluster));
+// The placement is given.
+absl::StatusOr<FoundPlan> SearchPlaced(const v1::JobSpec& spec, const ClusterProfile& cluster, uint32_t alternatives) {
   const v1::JobSpec searchable = Searchable(spec);
   Search search(searchable, cluster);
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<Scored> scored, search.Run());
@@ -349,7 +355,7 @@ absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfi
                      search.unsound().empty() ? "" : absl::StrCat(": ", search.unsound())));
   }
   const Scored& chosen = Choose(scored);
-  FoundPlan found{.spec = chosen.spec, .plan = Explained(chosen, cluster), .alternatives = {}};
+  FoundPlan found{.spec = chosen.spec, .placement_reason = "", .plan = Explained(chosen, cluster), .alternatives = {}};
   if (alternatives == 0) return found;
   const uint32_t count = std::min(alternatives, kAlternativesMax);
   if (spec.parallel().plan() == v1::ParallelSpec::PLAN_AUTO) {
@@ -359,6 +365,34 @@ absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfi
   const v1::JobSpec open = Opened(spec);
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<Scored> others, Search(open, cluster).Run());
   found.alternatives = Alternatives(others, chosen.mesh(), count, cluster);
+  return found;
+}
+
+}  // namespace
+
+absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfile& cluster, uint32_t alternatives) {
+  PENSTOCK_RETURN_IF_ERROR(CheckWorkers(spec, cluster));
+  v1::JobSpec placed = spec;
+  placed.mutable_parallel()->set_device(cluster.workers[0].gpu.empty() ? v1::ParallelSpec::DEVICE_CPU
+                                                                       : v1::ParallelSpec::DEVICE_CUDA);
+  if (spec.parallel().zero().placement() != v1::ZeroSpec::PLACEMENT_AUTO) {
+    return SearchPlaced(placed, cluster, alternatives);
+  }
+  const v1::JobSpec service = WithPlacement(placed, v1::ZeroSpec::PLACEMENT_SERVICE);
+  if (!OnGpus(placed)) {
+    absl::StatusOr<FoundPlan> found = SearchPlaced(service, cluster, alternatives);
+    if (found.ok()) found->placement_reason = "placement service: workers on CPUs keep no optimizer state";
+    return found;
+  }
+  const v1::JobSpec local = WithPlacement(placed, v1::ZeroSpec::PLACEMENT_LOCAL);
+  absl::StatusOr<FoundPlan> found = SearchPlaced(local, cluster, alternatives);
+  if (found.ok()) {
+    found->placement_reason = "placement local: the GPUs update the weights, and the service follows beside the steps";
+  } else if (absl::IsResourceExhausted(found.status())) {
+    found = SearchPlaced(service, cluster, alternatives);
+    if (found.ok())
+      found->placement_reason = "placement service: with the optimizer's state the job doesn't fit the GPUs";
+  }
   return found;
 }
 

@@ -6,6 +6,7 @@
 #ifndef PENSTOCK_CORE_PLAN_PLAN_SEARCH_H_
 #define PENSTOCK_CORE_PLAN_PLAN_SEARCH_H_
 
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,15 +25,22 @@ inline constexpr int kSimulatedMax = 256;
 inline constexpr uint32_t kAlternativesMax = 32;
 
 struct FoundPlan {
-  // Resolved: degrees, schedule and micro-batch size are given, plan is cleared.
+  // Resolved: degrees, schedule, micro-batch size, device and placement are given, plan is cleared.
   v1::JobSpec spec;
+  // Where the job left its placement open: what was chosen, and why. Empty otherwise.
+  std::string placement_reason;
   v1::MeshPlan plan;
   // The fastest others, one for each mesh, each with its reason.
   std::vector<v1::MeshPlan> alternatives;
 };
 
-// `spec` has its defaults and is sound. With parallel.plan AUTO what the user left open is searched; otherwise there is
-// one candidate, and alternatives are searched as if all degrees and the schedule were open.
+// `zero.placement: auto` becomes `local` with the mirror on GPUs, where a way through the service would take longer
+// than a step's passes, and `service` where that doesn't fit, and on CPUs, where the service computes beside the ranks
+// and their memory is spared. No result depends on it.
+//
+// `spec` has its defaults and is sound, and its workers are of the cluster's kind. With parallel.plan AUTO what the
+// user left open is searched; otherwise there is one candidate, and alternatives are searched as if all degrees and the
+// schedule were open.
 //   FAILED_PRECONDITION: the cluster has no worker.
 //   RESOURCE_EXHAUSTED: the job wants more workers than there are, or more memory than they have: with the smallest
 //   change that would do.

@@ -20,6 +20,9 @@ namespace {
 // Of a host's memory, what its members may plan for: the rest is the system's, the processes' own and the pages of the
 // corpus.
 constexpr double kUsableMemory = 0.9;
+// Of a GPU's, what each process with a rank on it takes beside the rank's plan: the context with all kernels loaded
+// (about 0.5 GB), NCCL's buffers (4 MB for each block of threads of a lane), and the libraries' own.
+constexpr double kGpuProcessBytes = 1.25e9;
 
 void AddStages(const ParameterTable& table, const std::vector<BlockRange>& stages, const StepCosts& costs,
                v1::MeshPlan* plan) {
@@ -40,18 +43,50 @@ void AddStages(const ParameterTable& table, const std::vector<BlockRange>& stage
   }
 }
 
-// What each rank holds, and what it may: its host's memory, shared evenly by the host's ranks.
+// What ranks share memory in: a host, or one of its GPUs.
+using MemoryOwner = std::pair<int, std::string>;
+
+// Ranks of each owner on these workers.
+std::map<MemoryOwner, int> CountRanks(const ClusterProfile& cluster, const std::vector<int>& placed) {
+  std::map<MemoryOwner, int> ranks;
+  for (const int index : placed) {
+    const ClusterWorker& worker = cluster.workers[static_cast<size_t>(index)];
+    ++ranks[{worker.host, ""}];
+    if (!worker.gpu.empty()) ++ranks[{worker.host, worker.gpu}];
+  }
+  return ranks;
+}
+
+// A rank's even share of its host's memory, or of its GPU's; 0 where it isn't known.
+double ShareOfHost(const ClusterProfile& cluster, const ClusterWorker& worker,
+                   const std::map<MemoryOwner, int>& ranks) {
+  const ClusterHost& host = cluster.hosts[static_cast<size_t>(worker.host)];
+  return host.memory_bytes <= 0 ? 0
+                                : kUsableMemory * static_cast<double>(host.memory_bytes) / ranks.at({worker.host, ""});
+}
+double ShareOfGpu(const ClusterWorker& worker, const std::map<MemoryOwner, int>& ranks) {
+  if (worker.gpu_bytes <= 0) return 0;
+  return std::max(1.0, static_cast<double>(worker.gpu_bytes) / ranks.at({worker.host, worker.gpu}) - kGpuProcessBytes);
+}
+
+// What each rank holds, and what it may.
 absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, const std::vector<BlockRange>& stages,
                       const Mesh& mesh, const ClusterProfile& cluster, const std::vector<int>& placed,
                       Prediction* prediction) {
-  std::map<int, int> ranks_on_host;
-  for (const int worker : placed) ++ranks_on_host[cluster.workers[static_cast<size_t>(worker)].host];
+  const std::map<MemoryOwner, int> sharing = CountRanks(cluster, placed);
   PENSTOCK_ASSIGN_OR_RETURN(const std::vector<RankMemory> memories, MemoryOfRanks(spec, table, stages, mesh));
   double most_missing = 0;
+  const auto compare = [&](int rank, double bytes, double available, bool on_host) {
+    if (available <= 0 || bytes - available <= most_missing) return;
+    most_missing = bytes - available;
+    prediction->short_of_memory = rank;
+    prediction->short_on_host = on_host;
+    prediction->short_bytes = bytes;
+    prediction->short_available_bytes = available;
+  };
   for (int rank = 0; rank < mesh.size(); ++rank) {
     const MeshCoordinates at = mesh.CoordinatesOf(rank);
     const ClusterWorker& worker = cluster.workers[static_cast<size_t>(placed[static_cast<size_t>(rank)])];
-    const ClusterHost& host = cluster.hosts[static_cast<size_t>(worker.host)];
     v1::RankPlanBytes& shown = *prediction->plan.add_ranks();
     shown.set_rank(static_cast<uint32_t>(rank));
     shown.set_worker_id(worker.id);
@@ -65,14 +100,12 @@ absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, cons
       entry.set_bytes(static_cast<uint64_t>(memory.bytes[i]));
     }
     shown.set_total_bytes(static_cast<uint64_t>(memory.total()));
-    if (host.memory_bytes <= 0) continue;
-    const double available = kUsableMemory * static_cast<double>(host.memory_bytes) / ranks_on_host[worker.host];
+    shown.set_host_bytes(static_cast<uint64_t>(memory.host_bytes));
+    const double of_host = ShareOfHost(cluster, worker, sharing);
+    const double available = worker.gpu.empty() ? of_host : ShareOfGpu(worker, sharing);
     shown.set_available_bytes(static_cast<uint64_t>(available));
-    const double missing = static_cast<double>(shown.total_bytes()) - available;
-    if (missing > most_missing) {
-      most_missing = missing;
-      prediction->short_of_memory = rank;
-    }
+    compare(rank, static_cast<double>(memory.total()), available, /*on_host=*/false);
+    if (!worker.gpu.empty()) compare(rank, static_cast<double>(memory.host_bytes), of_host, /*on_host=*/true);
   }
   return absl::OkStatus();
 }

@@ -25,6 +25,10 @@ struct Prediction {
   CostCorrection correction;
   // Rank that lacks the most memory: then the plan has no times. -1 where all fit or nothing is known of memory.
   int short_of_memory = -1;
+  // Of that rank: whether it is its machine's memory that it lacks, beside its GPU's, what it needs and may have there.
+  bool short_on_host = false;
+  double short_bytes = 0;
+  double short_available_bytes = 0;
   StepCosts costs;
 };
 

@@ -26,6 +26,27 @@ Json TimeJson(bool present, const google::protobuf::Timestamp& time) {
   return present ? Json(google::protobuf::util::TimeUtil::ToString(time)) : Json(nullptr);
 }
 
+// "local, mirrored at most 1 step behind, on GPUs": who updates the weights. Empty where the job isn't known.
+std::string OptimizerText(const v1::JobSpec& spec) {
+  const v1::ZeroSpec& zero = spec.parallel().zero();
+  std::string text;
+  switch (zero.placement()) {
+    case v1::ZeroSpec::PLACEMENT_SERVICE:
+      text = "placement service";
+      break;
+    case v1::ZeroSpec::PLACEMENT_LOCAL:
+      text = zero.mirror() == v1::ZeroSpec::MIRROR_OFF
+                 ? "placement local, without a mirror"
+                 : absl::StrCat("placement local, mirrored at most ", zero.mirror_lag(),
+                                zero.mirror_lag() == 1 ? " step behind" : " steps behind");
+      break;
+    default:
+      return text;
+  }
+  if (spec.parallel().device() == v1::ParallelSpec::DEVICE_CUDA) absl::StrAppend(&text, ", on GPUs");
+  return text;
+}
+
 constexpr int kBarWidth = 20;
 
 std::string Bar(uint64_t step, uint64_t steps) {
@@ -166,6 +187,7 @@ std::string DescribeJob(const v1::JobStatus& job) {
                                       : "");
   add("mesh", absl::StrCat("pipeline ", job.mesh().pipeline(), " x data ", job.mesh().data(), " x tensor ",
                            job.mesh().tensor()));
+  add("optimizer", OptimizerText(job.spec()));
   add("epoch",
       absl::StrCat(job.epoch(), ", after ", job.recoveries(), job.recoveries() == 1 ? " recovery" : " recoveries"));
   add("samples", absl::StrCat("consumed ", job.samples_consumed(), ", repeated ", job.samples_repeated(), ", skipped ",

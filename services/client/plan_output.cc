@@ -13,6 +13,15 @@
 namespace penstock {
 namespace {
 
+// As in a job file.
+std::string DeviceName(const v1::JobSpec& spec) {
+  return absl::AsciiStrToLower(absl::StripPrefix(v1::ParallelSpec::Device_Name(spec.parallel().device()), "DEVICE_"));
+}
+std::string PlacementName(const v1::JobSpec& spec) {
+  return absl::AsciiStrToLower(
+      absl::StripPrefix(v1::ZeroSpec::Placement_Name(spec.parallel().zero().placement()), "PLACEMENT_"));
+}
+
 // "1f1b", as in a job file.
 std::string ScheduleName(v1::ParallelSpec::Schedule schedule) {
   return absl::AsciiStrToLower(absl::StripPrefix(v1::ParallelSpec::Schedule_Name(schedule), "SCHEDULE_"));
@@ -46,6 +55,7 @@ Json WorkersJson(const v1::MeshPlan& plan) {
                        {"data_rank", rank.data_rank()},
                        {"tensor_rank", rank.tensor_rank()},
                        {"bytes", std::move(bytes)},
+                       {"host_bytes", rank.host_bytes()},
                        {"available_bytes", rank.available_bytes() > 0 ? Json(rank.available_bytes()) : Json(nullptr)}});
   }
   return workers;
@@ -89,6 +99,8 @@ std::string StagesTable(const v1::MeshPlan& plan) {
 std::string WorkersTable(const v1::MeshPlan& plan) {
   std::vector<std::string> header = {"RANK", "WORKER", "STAGE", "DATA", "TENSOR"};
   std::vector<std::vector<std::string>> rows;
+  const bool on_host =
+      std::any_of(plan.ranks().begin(), plan.ranks().end(), [](const auto& rank) { return rank.host_bytes() > 0; });
   for (const v1::RankPlanBytes& rank : plan.ranks()) {
     rows.push_back({absl::StrCat(rank.rank()), rank.worker_id(), absl::StrCat(rank.stage()),
                     absl::StrCat(rank.data_rank()), absl::StrCat(rank.tensor_rank())});
@@ -97,8 +109,11 @@ std::string WorkersTable(const v1::MeshPlan& plan) {
       rows.back().push_back(Mebibytes(each.bytes()));
     }
     rows.back().push_back(Mebibytes(rank.total_bytes()));
+    if (on_host) rows.back().push_back(Mebibytes(rank.host_bytes()));
   }
   header.push_back("TOTAL (MiB)");
+  // Beside what is the GPU's.
+  if (on_host) header.push_back("ON HOST");
   return FormatTable(header, rows);
 }
 
@@ -106,6 +121,9 @@ std::string WorkersTable(const v1::MeshPlan& plan) {
 
 Json PlanJson(const v1::PlanResponse& response, bool compared) {
   Json json = MeshPlanJson(response.plan(), /*with_workers=*/true);
+  json["device"] = DeviceName(response.spec());
+  json["placement"] = PlacementName(response.spec());
+  json["chosen"] = response.chosen();
   if (!compared) return json;
   json["alternatives"] = Json::array();
   for (const v1::MeshPlan& plan : response.alternatives()) {
@@ -120,6 +138,7 @@ std::string DescribePlan(const v1::PlanResponse& response) {
       absl::StrFormat("%s, %s, %d x micro-batch %d\n%.3g s a step, %.0f tokens/s, bubble %.0f%%\n%s\n\n",
                       MeshText(plan), ScheduleName(plan.schedule()), plan.micro_batches(), plan.micro_batch_size(),
                       plan.step_seconds(), plan.tokens_per_second(), 100 * plan.bubble_ratio(), plan.reason());
+  if (!response.chosen().empty()) absl::StrAppend(&text, response.chosen(), "\n\n");
   absl::StrAppend(&text, StagesTable(plan), "\n", WorkersTable(plan));
   if (response.alternatives().empty()) return text;
   absl::StrAppend(&text, "\nOther meshes, the fastest first:\n");

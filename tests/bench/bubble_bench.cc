@@ -62,6 +62,7 @@ class SleepingModel final : public StageModel {
   std::span<float> UntiedGradients() override { return {}; }
   std::span<float> TiedGradients(TiedUse) override { return {}; }
   void ZeroGradients() override {}
+  void SetGradientGuard(std::function<absl::Status()>) override {}
   void SetBucketSink(BucketSink) override {}
   std::span<std::byte> InputBuffer(int) override { return {}; }
   absl::StatusOr<LossSum> Forward(int, const ForwardArgs&) override {
@@ -69,8 +70,10 @@ class SleepingModel final : public StageModel {
     LossSum loss;
     loss.loss = 1;
     loss.target_count = tokens_;
+    if (parameters_.last) losses_.push_back(loss);
     return loss;
   }
+  absl::StatusOr<std::vector<LossSum>> TakeLosses() override { return std::exchange(losses_, {}); }
   absl::Status Backward(int, std::span<const std::byte>, std::span<std::byte>) override {
     std::this_thread::sleep_for(absl::ToChronoNanoseconds(absl::GetFlag(FLAGS_backward)));
     return absl::OkStatus();
@@ -82,6 +85,7 @@ class SleepingModel final : public StageModel {
   const int64_t tokens_;
   const int64_t hidden_;
   const int slots_;
+  std::vector<LossSum> losses_;
 };
 
 v1::JobSpec Spec(int stages, int micro_batches, v1::ParallelSpec::Schedule schedule, const std::string& corpus) {
@@ -117,8 +121,10 @@ absl::Status RunStage(const v1::JobSpec& spec, int rank, const std::shared_ptr<G
   assignment.add_shards("127.0.0.1:1");
   PENSTOCK_ASSIGN_OR_RETURN(const RankPlan plan, MakeRankPlan(assignment));
   PENSTOCK_ASSIGN_OR_RETURN(Samples samples, Samples::Open(spec));
-  BatchReader reader(std::move(samples), spec.training().micro_batch_size(), spec.model().seq_length());
   PENSTOCK_ASSIGN_OR_RETURN(const auto backend, CreateCpuBackend({.threads = 1}));
+  PENSTOCK_ASSIGN_OR_RETURN(BatchReader reader,
+                            BatchReader::Create(std::move(samples), spec.training().micro_batch_size(),
+                                                spec.model().seq_length(), backend.get()));
   SleepingModel model(plan.parameters, spec.model().seq_length(), spec.model().hidden(), plan.slots);
   MemoryPlan memory;
   StageExecutor executor(plan, {});

@@ -81,17 +81,24 @@ def train(root):
     if not (root / "bin" / "penstock-local").exists():
         return None
     program = pathlib.Path(__file__).with_name("scenarios.py")
-    done = subprocess.run([sys.executable, str(program), str(root / "bin")], capture_output=True, text=True, check=False)
+    # Its errors and what it knows so far go on to ours.
+    done = subprocess.run([sys.executable, str(program), str(root / "bin")], stdout=subprocess.PIPE, text=True,
+                          check=False)
     try:
         return json.loads(done.stdout)
     except json.JSONDecodeError:
-        return {"passed": False, "error": (done.stdout + done.stderr)[-4000:]}
+        return {"passed": False, "error": f"scenarios.py ended with {done.returncode}: {done.stdout[-4000:]}"}
 
 
 def main():
     root, sanitizer = pathlib.Path(sys.argv[1]), sys.argv[2] == "--sanitizer"
     tests = sorted((root / "tests").iterdir())
     results = [run([str(test)], test.name) for test in tests]
+    for result in results:
+        if result["exit"] != 0:
+            print(json.dumps(result), file=sys.stderr, flush=True)
+    # The sanitizers take longest, so they come last.
+    training = train(root)
     if sanitizer:
         tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
         for test in tests:
@@ -112,7 +119,6 @@ def main():
     kernels = time_kernels(root)
     if kernels is not None:
         summary["kernels"] = kernels
-    training = train(root)
     if training is not None:
         summary["training"] = training
     print(json.dumps(summary, indent=1))

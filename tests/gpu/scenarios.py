@@ -1,14 +1,21 @@
 #!/usr/bin/env python3
-"""Training on a device against training on the CPU, and what the device does when a worker dies: one JSON object.
+"""Training on a device against training on the CPU, what it does when a worker dies, and how fast it is: one JSON object.
 
-    tests/gpu/scenarios.py BIN [--device cuda:0] [--reference cpu] [--steps 50] [--only parity,kill,speed]
+    tests/gpu/scenarios.py BIN [--device cuda:0] [--reference cpu] [--only kill,operations] [--small]
 
-BIN is a bundle's folder bin/. Real local clusters, one after the other:
-  parity  a small GPT-2 in fp32 and bf16, with both placements, pipelines and data ranks: the losses of all steps against
-          the reference's, within 1e-4 (fp32) and 2e-2 (bf16) relative, and the device's digest the same for both depths
-  kill    kill -9 of one of the device's workers: the job goes on, to the digest of an undisturbed run
-  speed   tokens a second of GPT-2 124M in bf16, with the mirror and without; PyTorch's, compiled, where it is installed
-Several workers share the device. With --device cpu the program checks itself.
+BIN is a bundle's folder bin/. Scenarios, one after the other, each in a process of its own with a time limit, so that
+one that fails or hangs leaves the others alone:
+  kill        kill -9 of one of the device's workers: the job goes on, to the digest of an undisturbed run
+  operations  rates of a large copy, of an 8192-cubed bf16 product and of every operation, as shares of these two, and
+              attention beside FlashAttention as PyTorch has it (bench/operations_bench beside BIN)
+  speed_124m  tokens a second of GPT-2 124M in bf16, with the mirror and without; PyTorch's with torch.compile
+  speed_1b    the same of a GPT with 1.3 billion parameters
+  parity      a small GPT-2 in fp32 and bf16, with both placements, pipelines and data ranks: the losses of all steps
+              against the reference's, within 1e-4 (fp32) and 2e-2 (bf16) relative, and the device's digest the same for
+              both depths
+Clusters are real ones; several workers share the device. Where PyTorch isn't installed its figures are missing. `goals`
+has each figure that was set out for, and whether it is met; a goal that isn't met is no failure. With --device cpu
+--small the program checks itself.
 """
 import argparse
 import contextlib
@@ -23,6 +30,8 @@ import tempfile
 import time
 
 LIMIT_SECONDS = 300
+# What a card's maker says of bf16 products, in FLOP/s: what others' MFU is a share of.
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 # name, precision, pipeline, data, tensor, zero stage, placement, mirror
 MATRIX = [
@@ -40,7 +49,9 @@ MATRIX = [
 SAME_DIGEST = [("fp32", "fp32, two stages")]
 
 SMALL = "{family: gpt2, layers: 4, hidden: 128, heads: 4, seq_length: 64, vocab_size: 256}"
-GPT2_124M = "{family: gpt2, layers: 12, hidden: 768, heads: 12, seq_length: 1024, vocab_size: 50304}"
+# layers, hidden, heads, tokens in a sample, vocabulary, and samples in a batch
+SIZES = {"speed_124m": (12, 768, 12, 1024, 50304, 16), "speed_1b": (24, 2048, 16, 2048, 50304, 8)}
+SMALL_SIZES = (2, 64, 2, 64, 256, 4)
 
 
 def job(name, model, steps, batch, micro, row):
@@ -171,7 +182,8 @@ TORCH = """
 import json, sys, time, torch
 from torch import nn
 from torch.nn import functional as F
-B, T, C, H, L, V, STEPS = json.loads(sys.argv[1])
+L, C, H, T, V, B, STEPS = json.loads(sys.argv[1])
+device = sys.argv[2]
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
@@ -193,72 +205,250 @@ class Model(nn.Module):
         for block in self.blocks:
             h = block(h)
         return F.cross_entropy((self.norm(h) @ self.wte.weight.T).view(-1, V), y.view(-1))
-model = torch.compile(Model().cuda())
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-tokens = torch.randint(0, 256, (B, T + 1), device="cuda")
+def wait():
+    if device != "cpu":
+        torch.cuda.synchronize()
+model = Model().to(device)
+compiled = torch.compile(model) if device != "cpu" else model
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, **({"fused": True} if device != "cpu" else {}))
+tokens = torch.randint(0, min(V, 256), (B, T + 1), device=device)
 times = []
 for step in range(STEPS + 5):
-    torch.cuda.synchronize(); begin = time.perf_counter()
-    with torch.autocast("cuda", torch.bfloat16):
-        loss = model(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    wait(); begin = time.perf_counter()
+    with torch.autocast(device.split(":")[0], torch.bfloat16):
+        loss = compiled(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step(); optimizer.zero_grad(set_to_none=True)
-    torch.cuda.synchronize(); times.append(time.perf_counter() - begin)
-print(json.dumps(sorted(times[5:])[STEPS // 2]))
+    wait(); times.append(time.perf_counter() - begin)
+print(json.dumps({"version": torch.__version__, "step_seconds": sorted(times[5:])[STEPS // 2]}))
+"""
+
+# Forward and backward of FlashAttention (the cuDNN kernels' too, where PyTorch has them), in FLOP/s.
+TORCH_ATTENTION = """
+import json, sys, time, torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+results = {}
+for name, (B, T, H, D) in json.loads(sys.argv[1]).items():
+    q, k, v = (torch.randn(B, H, T, D, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    dy = torch.randn(B, H, T, D, device="cuda", dtype=torch.bfloat16)
+    def median(run):
+        times = []
+        for i in range(8):
+            torch.cuda.synchronize(); begin = time.perf_counter()
+            for _ in range(20):
+                run()
+            torch.cuda.synchronize(); times.append((time.perf_counter() - begin) / 20)
+        return sorted(times[3:])[2]
+    flops = 2.0 * B * H * T * T * D
+    for backend in ["FLASH_ATTENTION", "CUDNN_ATTENTION"]:
+        try:
+            with sdpa_kernel(getattr(SDPBackend, backend)):
+                forward = median(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+                y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                backward = median(lambda: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True))
+        except (AttributeError, RuntimeError) as error:
+            results.setdefault(backend.lower(), {})[name] = str(error).splitlines()[0]
+            continue
+        results.setdefault(backend.lower(), {})[name] = flops / forward
+        results[backend.lower()][name.replace("attention", "attention backward")] = 2.5 * flops / backward
+print(json.dumps({"version": torch.__version__, **results}))
 """
 
 
-def torch_step_seconds(batch, steps):
-    """The median of PyTorch's compiled step in bf16 autocast; None where it isn't installed."""
-    sizes = json.dumps([batch, 1024, 768, 12, 12, 50304, steps])
-    done = subprocess.run([sys.executable, "-c", TORCH, sizes], capture_output=True, text=True, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else None
+def torch(program, *arguments, limit=900):
+    """What a program for PyTorch prints, or why it didn't."""
+    try:
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False,
+                              timeout=limit)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done within {limit} s"}
+    if done.returncode != 0:
+        return {"error": (done.stderr.strip().splitlines() or ["no PyTorch"])[-1]}
+    return json.loads(done.stdout)
 
 
-def speed(options):
-    batch, steps = options.batch, 20
-    results = {"tokens_per_step": batch * 1024}
+def goal(name, value, least=None, most=None):
+    """One figure that was set out for."""
+    met = (least is None or value >= least) and (most is None or value <= most)
+    return {"name": name, "value": round(value, 4), **({"at_least": least} if least is not None else {}),
+            **({"at_most": most} if most is not None else {}), "met": met}
+
+
+def bench(options):
+    """tests/bench/operations_bench's object."""
+    program = pathlib.Path(options.bin).parent / "bench" / "operations_bench"
+    command = [options.bench or program, f"--device={options.device}"] + (["--small"] if options.small else [])
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RuntimeError(f"no operations_bench: {error}") from error
+    if not done.stdout:
+        raise RuntimeError(f"operations_bench: {done.stderr[-1000:]}")
+    return json.loads(done.stdout)
+
+
+def operations(options):
+    measured = bench(options)
+    rates = measured["operations"]
+    copy = rates["copy"]["bytes_per_second"]
+    result = {"passed": "error" not in measured, "device": measured["device"], "operations": rates, "goals": []}
+    if "error" in measured:
+        result["error"] = measured["error"]
+    product = rates.get("product", {}).get("flops_per_second")
+    for name, figures in rates.items():
+        if "bytes_per_second" in figures and name != "copy":
+            figures["share_of_copy"] = round(figures["bytes_per_second"] / copy, 3)
+            result["goals"].append(goal(f"{name}: share of the copy's bandwidth", figures["share_of_copy"], least=0.85))
+        if "flops_per_second" in figures and product:
+            figures["share_of_product"] = round(figures["flops_per_second"] / product, 3)
+    if options.device == "cpu":
+        return result
+    shapes = {name: [int(size) for size in name.split(" ", 1)[1].split(" x ")]
+              for name in rates if name.startswith("attention ") and "backward" not in name}
+    peer = torch(TORCH_ATTENTION, json.dumps(shapes), limit=300)
+    result["torch"] = peer
+    for name, rate in peer.get("flash_attention", {}).items():
+        if name in rates and not isinstance(rate, str):
+            share = rates[name]["flops_per_second"] / rate
+            result["goals"].append(goal(f"{name}: share of FlashAttention's rate", share, least=0.6))
+    return result
+
+
+def flops_per_token(layers, hidden, tokens, vocabulary):
+    """Forward and backward, attention counted as if nothing were masked (Chowdhery et al. 2022, as others' MFU)."""
+    weights = layers * 12 * hidden * hidden + vocabulary * hidden
+    return 6 * weights + 12 * layers * hidden * tokens
+
+
+def speed(options, name):
+    layers, hidden, heads, tokens, vocabulary, batch = SMALL_SIZES if options.small else SIZES[name]
+    batch = options.batch or batch
+    model = (f"{{family: gpt2, layers: {layers}, hidden: {hidden}, heads: {heads}, seq_length: {tokens}, "
+             f"vocab_size: {vocabulary}}}")
+    steps = 20
+    result = {"passed": True, "tokens_per_step": batch * tokens, "goals": []}
     for mirror in ["off", "on"]:
         row = ("", "bf16", 1, 1, 1, 1, "local", mirror)
         with cluster(options.bin, options.device, 1) as running:
-            running.submit("speed", job("speed", GPT2_124M, steps, batch, batch, row))
+            running.submit("speed", job("speed", model, steps, batch, batch, row))
             _, history = running.finish("speed", 1200)
         seconds = statistics.median(record["step_seconds"] for record in history[5:])
-        results[f"mirror_{mirror}"] = {"step_seconds": seconds, "tokens_per_second": round(batch * 1024 / seconds)}
-    torch = torch_step_seconds(batch, steps)
-    if torch is not None:
-        results["torch"] = {"step_seconds": torch, "tokens_per_second": round(batch * 1024 / torch)}
-        results["ratio"] = round(torch / results["mirror_off"]["step_seconds"], 3)
-    return {"passed": True, **results}
+        result[f"mirror_{mirror}"] = {"step_seconds": seconds, "tokens_per_second": round(batch * tokens / seconds)}
+    alone = result["mirror_off"]["step_seconds"]
+    result["goals"].append(goal("the mirror's share of the step", result["mirror_on"]["step_seconds"] / alone - 1, most=0.05))
+    rate = flops_per_token(layers, hidden, tokens, vocabulary) * batch * tokens / alone
+    result["flops_per_second"] = rate
+    peak = next((flops for card, flops in PEAKS.items() if card in options.card), None)
+    if peak is not None:
+        result["goals"].append(goal("MFU of the maker's figure", rate / peak, least=0.38 if name == "speed_124m" else 0.45))
+    if options.product:
+        result["share_of_measured_product"] = round(rate / options.product, 3)
+    peer = torch(TORCH, json.dumps([layers, hidden, heads, tokens, vocabulary, batch, steps]), options.device)
+    result["torch"] = peer
+    if "step_seconds" in peer:
+        peer["tokens_per_second"] = round(batch * tokens / peer["step_seconds"])
+        result["goals"].append(goal("tokens a second, times PyTorch's", peer["step_seconds"] / alone, least=1.0))
+    return result
 
 
-def main():
+def speed_124m(options):
+    return speed(options, "speed_124m")
+
+
+def speed_1b(options):
+    return speed(options, "speed_1b")
+
+
+# In the order of a first hour with a card: what says most in the shortest time comes first. Limits in seconds.
+SCENARIOS = {kill: 300, operations: 600, speed_124m: 1200, speed_1b: 1800, parity: 2400}
+
+
+def run_apart(scenario, limit, arguments):
+    """The scenario in a process of its own, which is ended with all that it started when its time is over."""
+    begin = time.monotonic()
+    command = [sys.executable, __file__, *arguments, f"--child={scenario.__name__}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          start_new_session=True) as child:
+        try:
+            output, errors = child.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGTERM)
+            try:
+                child.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.communicate()
+            output, errors = "", f"not done within {limit} s"
+    try:
+        result = json.loads(output)
+    except json.JSONDecodeError:
+        result = {"passed": False, "error": errors[-4000:]}
+    result["seconds"] = round(time.monotonic() - begin, 1)
+    return result
+
+
+def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--reference", default="cpu")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--batch", type=int, default=16, help="of speed, in samples of 1024 tokens")
-    parser.add_argument("--only", default="parity,kill,speed")
+    parser.add_argument("--steps", type=int, default=50, help="of each row of parity")
+    parser.add_argument("--batch", type=int, default=0, help="samples in a step of the speeds, in place of their own")
+    parser.add_argument("--small", action="store_true", help="sizes that a CPU gets done")
+    parser.add_argument("--limit", type=float, default=1, help="factor for all time limits")
+    parser.add_argument("--bench", default="", help="operations_bench, where it isn't beside BIN")
+    parser.add_argument("--only", default=",".join(scenario.__name__ for scenario in SCENARIOS))
+    # What the parent has found out.
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--card", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--product", type=float, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    unknown = set(options.only.split(",")) - {scenario.__name__ for scenario in SCENARIOS}
+    if unknown:
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are "
+                     f"{', '.join(scenario.__name__ for scenario in SCENARIOS)}")
+    return options
+
+
+def child(options):
+    scenario = next(scenario for scenario in SCENARIOS if scenario.__name__ == options.child)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # clusters are closed on the way out
+    try:
+        result = scenario(options)
+    except (RuntimeError, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
+        result = {"passed": False, "error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(result))
+    return 0
+
+
+def main():
+    options = parse()
+    if options.child:
+        return child(options)
     summary = {"device": options.device, "reference": options.reference}
     preflight = subprocess.run([pathlib.Path(options.bin) / "penstock-worker", "--preflight",
                                 f"--device={options.device}", "-o=json"], capture_output=True, text=True, check=False)
     summary["preflight"] = json.loads(preflight.stdout) if preflight.returncode == 0 else preflight.stderr.strip()
     passed = preflight.returncode == 0
-    for scenario in [parity, kill, speed]:
+    arguments = sys.argv[1:]
+    if passed:
+        arguments.append(f"--card={summary['preflight'].get('name', '')}")
+    for scenario, limit in SCENARIOS.items():
         if scenario.__name__ not in options.only.split(",") or preflight.returncode != 0:
             continue
-        begin = time.monotonic()
-        try:
-            result = scenario(options)
-        except RuntimeError as error:
-            result = {"passed": False, "error": str(error)}
-        result["seconds"] = round(time.monotonic() - begin, 1)
+        result = run_apart(scenario, options.limit * limit, arguments)
         summary[scenario.__name__] = result
         passed = passed and result["passed"]
+        # What is known so far, should the machine go away.
+        print(json.dumps({scenario.__name__: result}), file=sys.stderr, flush=True)
+        product = result.get("operations", {}).get("product", {})
+        if "flops_per_second" in product:
+            arguments.append(f"--product={product['flops_per_second']}")
     summary["passed"] = passed
+    summary["goals"] = {scenario.__name__: summary[scenario.__name__]["goals"] for scenario in SCENARIOS
+                        if "goals" in summary.get(scenario.__name__, {})}
     print(json.dumps(summary, indent=1))
     return 0 if passed else 1
 

@@ -50,6 +50,7 @@ std::unique_ptr<Connector> ConnectDevices(DeviceLinkOptions options) {
   nccl.size = options.size;
   nccl.device = options.device;
   nccl.topology = std::move(options.topology);
+  nccl.fast_sums = options.fast_sums;
   nccl.names = std::move(options.names);
   return MakeNcclConnector(std::move(nccl));
 #else

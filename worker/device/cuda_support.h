@@ -27,6 +27,8 @@ struct DeviceLinkOptions {
   int size = 1;
   int device = 0;
   NcclTopology topology;
+  // NCCL's own sums, in place of those in rank order.
+  bool fast_sums = false;
   std::vector<std::string> names;
 };
 

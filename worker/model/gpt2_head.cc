@@ -69,13 +69,13 @@ int64_t Gpt2Head::workspace_bytes() const {
   return bytes;
 }
 
-absl::StatusOr<LossSum> Gpt2Head::Forward(const Weights& weights, const Activations& a, const Scratch& scratch,
-                                          const int32_t* targets, const Gradients* gradients, GradientMode mode) const {
+absl::Status Gpt2Head::Forward(const Weights& weights, const Activations& a, const Scratch& scratch,
+                               const int32_t* targets, const Gradients* gradients, GradientMode mode,
+                               LossSum* loss) const {
   const OpContext& context = scratch.context;
   PENSTOCK_RETURN_IF_ERROR(
       norm_->Forward(context, a.x, weights.ln_f_weight, weights.ln_f_bias, scratch.norm, a.mean, a.rstd));
   const int64_t row_bytes = shape_.hidden * BytesOf(shape_.type);
-  LossSum sum;
   for (const Chunk& chunk : chunks_) {
     const std::byte* norm = static_cast<const std::byte*>(scratch.norm) + chunk.begin * row_bytes;  // (rows, C)
     const int32_t* chunk_targets = targets + chunk.begin;
@@ -85,20 +85,17 @@ absl::StatusOr<LossSum> Gpt2Head::Forward(const Weights& weights, const Activati
       PENSTOCK_RETURN_IF_ERROR(scratch.sum.tensor->Gather(context, scratch.reductions,
                                                           chunk.rows * static_cast<int64_t>(sizeof(RowReduction))));
     }
-    PENSTOCK_ASSIGN_OR_RETURN(const LossSum part, chunk.head->Loss(context, scratch.reductions, chunk_targets));
+    PENSTOCK_RETURN_IF_ERROR(chunk.head->Loss(context, scratch.reductions, chunk_targets, loss,
+                                              chunk.begin == 0 ? GradientMode::kWrite : GradientMode::kAdd));
     if (gradients != nullptr) {
       std::byte* norm_grad = static_cast<std::byte*>(a.norm_grad) + chunk.begin * row_bytes;
       PENSTOCK_RETURN_IF_ERROR(chunk.head->Backward(context, norm, weights.wte, scratch.reductions, chunk_targets,
                                                     scratch.logits, norm_grad, gradients->wte,
                                                     chunk.begin == 0 ? mode : GradientMode::kAdd));
     }
-    sum.loss += part.loss;
-    sum.target_count += part.target_count;
   }
-  if (gradients != nullptr) {
-    PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, a.norm_grad, shape_.boundary_elements()));
-  }
-  return sum;
+  if (gradients == nullptr) return absl::OkStatus();
+  return scratch.sum(context, a.norm_grad, shape_.boundary_elements());
 }
 
 absl::Status Gpt2Head::Backward(const Weights& weights, const Activations& a, const Scratch& scratch,

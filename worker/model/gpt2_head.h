@@ -55,10 +55,10 @@ class Gpt2Head {
   int64_t reductions_bytes() const;
   int64_t workspace_bytes() const;
 
-  // Reads activations.x; targets (B, T). With `gradients` also writes the rest of activations and adds to, or with
-  // kWrite writes, gradients->wte; without, only the loss is computed.
-  absl::StatusOr<LossSum> Forward(const Weights& weights, const Activations& activations, const Scratch& scratch,
-                                  const int32_t* targets, const Gradients* gradients, GradientMode mode) const;
+  // Reads activations.x; targets (B, T). Writes *loss, in the backend's memory. With `gradients` also writes the rest
+  // of activations and adds to, or with kWrite writes, gradients->wte; without, only the loss is computed.
+  absl::Status Forward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+                       const int32_t* targets, const Gradients* gradients, GradientMode mode, LossSum* loss) const;
   // Writes gradient (B, T, C) towards x; adds to the norm's gradients.
   absl::Status Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
                         const Gradients& gradients, void* gradient) const;

@@ -68,14 +68,15 @@ absl::StatusOr<std::unique_ptr<Gpt2Layer>> Gpt2Layer::Create(const Gpt2Shape& sh
                                                                .out = shape.mlp_hidden,
                                                                .layout = WeightLayout::kOutIn,
                                                                .has_bias = true,
-                                                               .type = shape.type}));
-  PENSTOCK_ASSIGN_OR_RETURN(layer->gelu_, backend->CreateGelu(rows * shape.mlp_hidden, shape.type));
+                                                               .type = shape.type,
+                                                               .gelu = WithGelu::kBehind}));
   PENSTOCK_ASSIGN_OR_RETURN(layer->mlp_proj_, backend->CreateLinear({.rows = rows,
                                                                      .in = shape.mlp_hidden,
                                                                      .out = hidden,
                                                                      .layout = WeightLayout::kInOut,
                                                                      .has_bias = shape.adds_replicated(),
-                                                                     .type = shape.type}));
+                                                                     .type = shape.type,
+                                                                     .gelu = WithGelu::kBefore}));
   return layer;
 }
 
@@ -90,7 +91,7 @@ int64_t Gpt2Layer::wide_bytes() const {
 
 int64_t Gpt2Layer::workspace_bytes() const {
   return std::max({norm_->workspace_bytes(), qkv_->workspace_bytes(), attention_->workspace_bytes(),
-                   proj_->workspace_bytes(), add_->workspace_bytes(), fc_->workspace_bytes(), gelu_->workspace_bytes(),
+                   proj_->workspace_bytes(), add_->workspace_bytes(), fc_->workspace_bytes(),
                    mlp_proj_->workspace_bytes()});
 }
 
@@ -106,8 +107,7 @@ absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, co
 
   PENSTOCK_RETURN_IF_ERROR(norm_->ForwardOfSum(context, a.x, scratch.narrow, a.mid, weights.ln_2_weight,
                                                weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
-  PENSTOCK_RETURN_IF_ERROR(fc_->Forward(context, a.ln_2, weights.fc_weight, weights.fc_bias, a.fc));
-  PENSTOCK_RETURN_IF_ERROR(gelu_->Forward(context, a.fc, a.gelu));
+  PENSTOCK_RETURN_IF_ERROR(fc_->ForwardGelu(context, a.ln_2, weights.fc_weight, weights.fc_bias, a.fc, a.gelu));
   PENSTOCK_RETURN_IF_ERROR(
       mlp_proj_->Forward(context, a.gelu, weights.mlp_proj_weight, Replicated(weights.mlp_proj_bias), scratch.narrow));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
@@ -128,8 +128,7 @@ absl::Status Gpt2Layer::MlpBackward(const Weights& weights, const Activations& a
   void* d_ln_2 = scratch.narrow;  // (B, T, C)
   PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardWeight(context, a.gelu, gradient, gradients.mlp_proj_weight,
                                                      Replicated(gradients.mlp_proj_bias), mode));
-  PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardInput(context, gradient, weights.mlp_proj_weight, d_fc));
-  PENSTOCK_RETURN_IF_ERROR(gelu_->Backward(context, a.fc, d_fc, d_fc));
+  PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardInputGelu(context, gradient, weights.mlp_proj_weight, a.fc, d_fc));
   PENSTOCK_RETURN_IF_ERROR(fc_->BackwardWeight(context, a.ln_2, d_fc, gradients.fc_weight, gradients.fc_bias, mode));
   PENSTOCK_RETURN_IF_ERROR(fc_->BackwardInput(context, d_fc, weights.fc_weight, d_ln_2));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, d_ln_2, shape_.boundary_elements()));

@@ -97,7 +97,6 @@ class Gpt2Layer {
   std::unique_ptr<Linear> proj_;
   std::unique_ptr<ResidualAdd> add_;
   std::unique_ptr<Linear> fc_;
-  std::unique_ptr<Gelu> gelu_;
   std::unique_ptr<Linear> mlp_proj_;
 };
 

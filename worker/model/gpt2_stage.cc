@@ -14,6 +14,7 @@
 #include "worker/model/gpt2_layer.h"
 #include "worker/model/gpt2_shape.h"
 #include "worker/model/stage_parameters_memory.h"
+#include "worker/ops/token_checks.h"
 
 namespace penstock {
 namespace {
@@ -22,6 +23,9 @@ absl::Status CheckSize(const char* what, size_t size, int64_t expected, const ch
   if (static_cast<int64_t>(size) == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(what, " has ", size, " ", unit, "; this stage expects ", expected));
 }
+
+// Losses that the device keeps before the host fetches them: more than steps have micro-batches, mostly.
+constexpr int64_t kLossesMax = 64;
 
 class Gpt2Stage : public StageModel {
  public:
@@ -48,10 +52,12 @@ class Gpt2Stage : public StageModel {
   std::span<float> TiedGradients(TiedUse use) override {
     return use == TiedUse::kEmbedding ? memory_.embedding_gradients() : memory_.head_gradients();
   }
-  void ZeroGradients() override;
+  void ZeroGradients() override { zero_first_ = true; }
+  void SetGradientGuard(std::function<absl::Status()> guard) override { guard_ = std::move(guard); }
   void SetBucketSink(BucketSink sink) override { sink_ = std::move(sink); }
   std::span<std::byte> InputBuffer(int slot) override;
   absl::StatusOr<LossSum> Forward(int slot, const ForwardArgs& args) override;
+  absl::StatusOr<std::vector<LossSum>> TakeLosses() override;
   absl::Status Backward(int slot, std::span<const std::byte> grad_output, std::span<std::byte> grad_input) override;
   void Reset() override;
 
@@ -73,7 +79,10 @@ class Gpt2Stage : public StageModel {
   void BindSlot(const Arena& arena, Slot* slot);
   absl::Status CheckForward(int slot, const ForwardArgs& args) const;
   absl::Status ReadInput(const ForwardArgs& args, Slot* slot);
-  absl::StatusOr<LossSum> HeadForward(const Slot& slot, const ForwardArgs& args);
+  // Before anything is added to gradients, which ZeroGradients may have asked to clear.
+  absl::Status BeginGradients();
+  absl::Status HeadForward(const Slot& slot, const ForwardArgs& args);
+  absl::Status FetchLosses();
   absl::Status BackwardInPlace(const Slot& slot, void* gradient);
   // Runs `add`, which adds to the gradients of `bucket`. Of a bucketed stage they begin at zero and go to the sink.
   template <typename Add>
@@ -99,6 +108,7 @@ class Gpt2Stage : public StageModel {
   RegionId gradient_region_;
   RegionId reductions_region_;
   RegionId targets_region_;
+  RegionId losses_region_;
   RegionId sum_region_;
   RegionId workspace_region_;
 
@@ -117,13 +127,19 @@ class Gpt2Stage : public StageModel {
   void* gradient_ = nullptr;  // (B, T, C): first stage, whose caller has no place for it
   RowReduction* reductions_ = nullptr;
   int32_t* targets_ = nullptr;  // (B, T), where the device can't read the caller's
+  LossSum* losses_ = nullptr;   // (kLossesMax)
   OpContext context_;
   GroupSum sum_;
   BucketSink sink_;
+  std::function<absl::Status()> guard_;
 
+  bool zero_first_ = false;
   // Matrices whose gradient nothing was added to since ZeroGradients: one flag a layer, one for the head.
   std::vector<char> layers_cleared_;
   bool head_cleared_ = false;
+  // Losses in losses_, and those that were there before and are the host's now.
+  int64_t losses_on_device_ = 0;
+  std::vector<LossSum> losses_taken_;
   std::vector<Slot> slots_;
 };
 
@@ -168,6 +184,8 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
                                  head_ != nullptr ? head_->reductions_bytes() : 0);
   targets_region_ = plan->Add(MemoryClass::kWorkspace, "targets",
                               last() && !backend_->host_memory() ? shape_.rows() * int64_t{sizeof(int32_t)} : 0);
+  losses_region_ =
+      plan->Add(MemoryClass::kWorkspace, "losses", last() ? kLossesMax * static_cast<int64_t>(sizeof(LossSum)) : 0);
   const bool widens = shape_.tensor.degree > 1 && shape_.type != DataType::kFloat32;
   sum_region_ =
       plan->AddFloats(MemoryClass::kWorkspace, "sums over the tensor group", widens ? shape_.boundary_elements() : 0);
@@ -227,6 +245,7 @@ void Gpt2Stage::Bind(const Arena& arena, TensorGroup* tensor) {
   if (last() && !backend_->host_memory()) {
     targets_ = reinterpret_cast<int32_t*>(arena.Bytes(targets_region_).data());
   }
+  losses_ = reinterpret_cast<LossSum*>(arena.Bytes(losses_region_).data());
   reductions_ = reinterpret_cast<RowReduction*>(arena.Bytes(reductions_region_).data());
   const std::span<std::byte> workspace = arena.Bytes(workspace_region_);
   context_ = {.workspace = workspace.data(), .workspace_bytes = static_cast<int64_t>(workspace.size())};
@@ -250,21 +269,24 @@ void Gpt2Stage::BindSlot(const Arena& arena, Slot* slot) {
 }
 
 // The matrices' gradients are most of the memory: their first micro-batch writes them instead.
-void Gpt2Stage::ZeroGradients() {
-  if (options_.bucketed) return;  // each bucket is cleared when its turn comes
+absl::Status Gpt2Stage::BeginGradients() {
+  if (!std::exchange(zero_first_, false)) return absl::OkStatus();
+  if (guard_) PENSTOCK_RETURN_IF_ERROR(guard_());
+  if (options_.bucketed) return absl::OkStatus();  // each bucket is cleared when its turn comes
   const auto zero = [this](float* at, int64_t elements) {
-    PENSTOCK_CHECK(backend_->Zero(context_, at, elements * static_cast<int64_t>(sizeof(float))).ok());
+    return backend_->Zero(context_, at, elements * static_cast<int64_t>(sizeof(float)));
   };
   if (first()) {
-    zero(wte_gradient_, static_cast<int64_t>(memory_.embedding_gradients().size()));
-    zero(wpe_gradient_, table_.Find("wpe")->size());
+    PENSTOCK_RETURN_IF_ERROR(zero(wte_gradient_, static_cast<int64_t>(memory_.embedding_gradients().size())));
+    PENSTOCK_RETURN_IF_ERROR(zero(wpe_gradient_, table_.Find("wpe")->size()));
   }
   for (const Gpt2Layer::Gradients& gradients : layer_gradients_) {
-    PENSTOCK_CHECK(layer_->ClearGradients(context_, gradients).ok());
+    PENSTOCK_RETURN_IF_ERROR(layer_->ClearGradients(context_, gradients));
   }
   std::fill(layers_cleared_.begin(), layers_cleared_.end(), true);
-  if (last()) PENSTOCK_CHECK(head_->ClearGradients(context_, head_gradients_).ok());
+  if (last()) PENSTOCK_RETURN_IF_ERROR(head_->ClearGradients(context_, head_gradients_));
   head_cleared_ = true;
+  return absl::OkStatus();
 }
 
 std::span<std::byte> Gpt2Stage::InputBuffer(int slot) {
@@ -284,6 +306,8 @@ absl::Status Gpt2Stage::CheckForward(int slot, const ForwardArgs& args) const {
   PENSTOCK_RETURN_IF_ERROR(CheckSize("tokens", args.tokens.size(), first() ? shape_.rows() : 0, "elements"));
   PENSTOCK_RETURN_IF_ERROR(CheckSize("input", args.input.size(), first() ? 0 : shape_.boundary_bytes()));
   PENSTOCK_RETURN_IF_ERROR(CheckSize("targets", args.targets.size(), last() ? shape_.rows() : 0, "elements"));
+  PENSTOCK_RETURN_IF_ERROR(CheckTokens(args.tokens, shape_.seq_length, shape_.vocab_size));
+  PENSTOCK_RETURN_IF_ERROR(CheckTargets(args.targets, shape_.vocab_size));
   return CheckSize("output", args.output.size(), last() ? 0 : shape_.boundary_bytes());
 }
 
@@ -311,7 +335,11 @@ absl::StatusOr<LossSum> Gpt2Stage::Forward(int slot_index, const ForwardArgs& ar
   }
   LossSum loss;
   if (last()) {
-    PENSTOCK_ASSIGN_OR_RETURN(loss, HeadForward(slot, args));
+    PENSTOCK_RETURN_IF_ERROR(HeadForward(slot, args));
+    if (!args.loss_later) {
+      PENSTOCK_ASSIGN_OR_RETURN(const std::vector<LossSum> losses, TakeLosses());
+      loss = losses.back();
+    }
   } else if (slot.layers.empty()) {
     PENSTOCK_RETURN_IF_ERROR(
         backend_->Copy(context_, slot.input, args.output.data(), static_cast<int64_t>(args.output.size_bytes())));
@@ -330,7 +358,9 @@ absl::Status Gpt2Stage::InBucket(const GradientBucket& (Gpt2Stage::*bucket_of)(i
   return sink_(bucket);
 }
 
-absl::StatusOr<LossSum> Gpt2Stage::HeadForward(const Slot& slot, const ForwardArgs& args) {
+absl::Status Gpt2Stage::HeadForward(const Slot& slot, const ForwardArgs& args) {
+  if (args.training) PENSTOCK_RETURN_IF_ERROR(BeginGradients());
+  if (losses_on_device_ == kLossesMax) PENSTOCK_RETURN_IF_ERROR(FetchLosses());
   const GradientMode mode =
       args.training && std::exchange(head_cleared_, false) ? GradientMode::kWrite : GradientMode::kAdd;
   const int32_t* targets = args.targets.data();
@@ -339,16 +369,26 @@ absl::StatusOr<LossSum> Gpt2Stage::HeadForward(const Slot& slot, const ForwardAr
         backend_->Copy(context_, targets, targets_, static_cast<int64_t>(args.targets.size_bytes())));
     targets = targets_;
   }
+  LossSum* const loss = losses_ + losses_on_device_++;
   const auto forward = [&](const Gpt2Head::Gradients* gradients) {
-    return head_->Forward(head_weights_, slot.head, HeadScratch(), targets, gradients, mode);
+    return head_->Forward(head_weights_, slot.head, HeadScratch(), targets, gradients, mode, loss);
   };
   if (!args.training) return forward(nullptr);
-  LossSum loss;
-  PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::HeadBucket, 0, [&]() -> absl::Status {
-    PENSTOCK_ASSIGN_OR_RETURN(loss, forward(&head_gradients_));
-    return absl::OkStatus();
-  }));
-  return loss;
+  return InBucket(&Gpt2Stage::HeadBucket, 0, [&] { return forward(&head_gradients_); });
+}
+
+absl::Status Gpt2Stage::FetchLosses() {
+  const size_t before = losses_taken_.size();
+  const int64_t count = std::exchange(losses_on_device_, 0);
+  losses_taken_.resize(before + static_cast<size_t>(count));
+  PENSTOCK_RETURN_IF_ERROR(
+      backend_->Copy(context_, losses_, losses_taken_.data() + before, count * static_cast<int64_t>(sizeof(LossSum))));
+  return backend_->Synchronize(context_);
+}
+
+absl::StatusOr<std::vector<LossSum>> Gpt2Stage::TakeLosses() {
+  if (losses_on_device_ > 0) PENSTOCK_RETURN_IF_ERROR(FetchLosses());
+  return std::exchange(losses_taken_, {});
 }
 
 absl::Status Gpt2Stage::Backward(int slot_index, std::span<const std::byte> grad_output,
@@ -374,6 +414,7 @@ absl::Status Gpt2Stage::Backward(int slot_index, std::span<const std::byte> grad
 
 // gradient (B, T, C): on entry towards the stage's output (ignored on the last stage), on return towards its input.
 absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
+  PENSTOCK_RETURN_IF_ERROR(BeginGradients());
   if (last()) {
     PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, options_.blocks.end - 1, [&] {
       return head_->Backward(head_weights_, slot.head, HeadScratch(), head_gradients_, gradient);
@@ -394,6 +435,8 @@ absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
 
 void Gpt2Stage::Reset() {
   for (Slot& slot : slots_) slot.busy = false;
+  losses_on_device_ = 0;
+  losses_taken_.clear();
 }
 
 }  // namespace

@@ -75,6 +75,8 @@ struct ForwardArgs {
   std::span<std::byte> output = {};
   // False in validation: no gradient is touched and the slot is free again when the call returns.
   bool training = true;
+  // On the last stage: leave the loss with the device, for TakeLosses. It costs the device a pause to ask for each.
+  bool loss_later = false;
 };
 
 // The two places where a tied parameter is used, each with a gradient of its own, so that they are added in one order
@@ -117,9 +119,12 @@ class StageModel {
   virtual std::span<float> UntiedGradients() = 0;
   // From one use. The embedding's are on the first stage, the head's on the last; with one stage there are both.
   virtual std::span<float> TiedGradients(TiedUse use) = 0;
-  // Before a step's first micro-batch: what the passes then add up starts at zero. Gradients are whole when a backward
-  // pass has run.
+  // Before a step's first micro-batch: what the passes then add up starts at zero. They do it themselves, when they
+  // come to it; gradients are whole when a backward pass has run.
   virtual void ZeroGradients() = 0;
+  // Called before the passes after ZeroGradients give the device anything that writes to gradients, at the last moment:
+  // for who still reads them until then. May be empty.
+  virtual void SetGradientGuard(std::function<absl::Status()> guard) = 0;
   // Of a bucketed stage, whose Untied- and TiedGradients are empty. Called in Forward and Backward, which end with its
   // error; always in the order of the passes, so that it may be a collective.
   virtual void SetBucketSink(BucketSink sink) = 0;
@@ -129,14 +134,17 @@ class StageModel {
   virtual std::span<std::byte> InputBuffer(int slot) = 0;
 
   // Runs a micro-batch forward into a free slot. On the last stage returns the sum of the losses and the number of
-  // targets; elsewhere zeros. INVALID_ARGUMENT for a token outside the vocabulary or spans of a wrong size.
+  // targets; elsewhere, and where it is to come later, zeros. INVALID_ARGUMENT for a token outside the vocabulary or
+  // spans of a wrong size. Tokens and targets may still be read by the device when the call returns.
   virtual absl::StatusOr<LossSum> Forward(int slot, const ForwardArgs& args) = 0;
+  // Those that were left for later since the last call, in the order of the calls. Waits for the device.
+  virtual absl::StatusOr<std::vector<LossSum>> TakeLosses() = 0;
 
   // Runs the slot's micro-batch backward, which frees the slot. grad_output (B, T, C) is empty on the last stage,
   // grad_input (B, T, C), written, on the first. FAILED_PRECONDITION when the slot holds no forward pass.
   virtual absl::Status Backward(int slot, std::span<const std::byte> grad_output, std::span<std::byte> grad_input) = 0;
 
-  // Frees all slots: after an aborted step.
+  // Frees all slots and forgets losses: after an aborted step.
   virtual void Reset() = 0;
 };
 

@@ -37,6 +37,22 @@ class DeviceMemory {
   virtual int64_t size() const = 0;
 };
 
+// A point in what was given to a stream. Outlives nothing of the backend's.
+class Fence {
+ public:
+  virtual ~Fence() = default;
+  // Waits on the host until it is reached. From any thread.
+  virtual absl::Status Wait() = 0;
+  // What is given to the context's stream from now on waits for it; the host doesn't.
+  virtual absl::Status Block(const OpContext& context) = 0;
+};
+
+struct CopySpan {
+  const void* from = nullptr;
+  void* to = nullptr;
+  int64_t bytes = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -59,6 +75,18 @@ class Backend {
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
   // Waits until everything given to the context's stream is done.
   virtual absl::Status Synchronize(const OpContext&) { return absl::OkStatus(); }
+  // What everything given to the context's stream so far ends with; null where calls return when they are done.
+  virtual absl::StatusOr<std::shared_ptr<Fence>> RecordFence(const OpContext&) { return std::shared_ptr<Fence>(); }
+  // Copies as Copy does, but beside the context's stream: they begin when all that it was given is done, and what it is
+  // given next doesn't wait for them. Until the fence, which is null where there is no beside, nobody may write to what
+  // is copied.
+  virtual absl::StatusOr<std::shared_ptr<Fence>> CopyBeside(const OpContext& context,
+                                                            std::span<const CopySpan> copies) {
+    for (const CopySpan& copy : copies) {
+      if (absl::Status status = Copy(context, copy.from, copy.to, copy.bytes); !status.ok()) return status;
+    }
+    return std::shared_ptr<Fence>();
+  }
   // sum += part, element by element.
   virtual absl::Status Add(const OpContext& context, std::span<const float> part, std::span<float> sum) = 0;
   // Device memory on both sides, of different types. UNIMPLEMENTED where the device knows one type only.

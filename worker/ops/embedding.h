@@ -28,9 +28,8 @@ struct EmbeddingShape {
 
 class Embedding : public Operation {
  public:
-  // tokens (batch, seq), wte [vocab_end - vocab_begin, hidden], wpe [seq or more, hidden] or null for no positions;
-  // writes x (batch, seq, hidden).
-  // INVALID_ARGUMENT, with nothing written, for a token outside the vocabulary.
+  // tokens (batch, seq), which were checked (worker/ops/token_checks.h), wte [vocab_end - vocab_begin, hidden], wpe
+  // [seq or more, hidden] or null for no positions; writes x (batch, seq, hidden).
   virtual absl::Status Forward(const OpContext& context, const int32_t* tokens, const void* wte, const void* wpe,
                                void* x) const = 0;
   // dx (batch, seq, hidden); adds to dwte and dwpe (null where Forward got none), each row's contributions in the

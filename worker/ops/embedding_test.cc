@@ -112,23 +112,6 @@ TEST_P(EmbeddingTest, PartsOfTheVocabularyAddUpToTheWhole) {
   EXPECT_LT(RelativeError(gradient, reference::EmbeddingBackward(shape, tokens, dx).wte), 2e-6);
 }
 
-TEST_P(EmbeddingTest, NamesATokenOutsideTheVocabulary) {
-  const EmbeddingShape shape = {.batch = 2, .seq_length = 3, .vocab_size = 4, .hidden = 5};
-  Backend* const backend = backend_.get();
-  const DeviceFloats weights(backend, 20, 1.0F), x(backend, 30, 0.0F);
-  const auto embedding = backend->CreateEmbedding(shape).value();
-  for (const int32_t bad : {4, -1, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()}) {
-    const DeviceTokens tokens(backend, {0, 1, 2, 3, bad, 0});
-    const absl::Status status =
-        embedding->Forward(ContextFor(*embedding), tokens.data(), weights.data(), weights.data(), x.data());
-    ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(status.message(), "token " + std::to_string(bad) +
-                                    " at position 1 of sample 1 of the micro-batch is outside the vocabulary: "
-                                    "expected 0 to 3");
-    EXPECT_EQ(x.Read(), std::vector<float>(30, 0.0F));
-  }
-}
-
 INSTANTIATE_TEST_SUITE_P(Backends, EmbeddingTest, testing::ValuesIn(AllBackends()), BackendName);
 
 }  // namespace

@@ -7,7 +7,7 @@
 //
 //   head->Forward(context, x, weight, targets, logits, all + rank * rows);
 //   ... gather `all` over the group ...
-//   LossSum sum = head->Loss(context, all, targets);
+//   head->Loss(context, all, targets, total, mode);
 //   head->Backward(context, x, weight, all, targets, logits, dx, dweight, mode);    // in training
 #ifndef PENSTOCK_WORKER_OPS_LINEAR_CROSS_ENTROPY_H_
 #define PENSTOCK_WORKER_OPS_LINEAR_CROSS_ENTROPY_H_
@@ -43,13 +43,14 @@ struct LinearCrossEntropyShape {
 
 class LinearCrossEntropy : public Operation {
  public:
-  // x (rows, in), weight [columns, in], targets (rows); writes logits, in an order of its own, and reductions (rows).
-  // INVALID_ARGUMENT for a target outside the vocabulary.
+  // x (rows, in), weight [columns, in], targets (rows), which were checked (worker/ops/token_checks.h); writes logits,
+  // in an order of its own, and reductions (rows).
   virtual absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
                                float* logits, RowReduction* reductions) const = 0;
-  // all (ranks, rows), combined in rank order: the same bits on every rank.
-  virtual absl::StatusOr<LossSum> Loss(const OpContext& context, const RowReduction* all,
-                                       const int32_t* targets) const = 0;
+  // all (ranks, rows), combined in rank order: the same bits on every rank. Adds to *total, which is the device's
+  // memory, or with kWrite writes it.
+  virtual absl::Status Loss(const OpContext& context, const RowReduction* all, const int32_t* targets, LossSum* total,
+                            GradientMode mode) const = 0;
   // Of the loss's sum: writes dx (rows, in), this rank's part of it, and adds to or writes dweight [columns, in]. May
   // use up the logits.
   virtual absl::Status Backward(const OpContext& context, const void* x, const void* weight, const RowReduction* all,

@@ -75,6 +75,43 @@ class LinearTest : public BackendTest {
         linear->BackwardWeight(context, x.data(), dy.data(), dw.data(), shape.has_bias ? db.data() : nullptr).ok());
     return {y.Read(), dx.Read(), dw.Read(), shape.has_bias ? db.Read() : std::vector<float>()};
   }
+
+  // Memory holds numbers of the shape's type.
+  template <typename Memory>
+  void CheckGelu(LinearShape shape, double tolerance) {
+    const auto rounded = [&](std::vector<double> values) {
+      if (shape.type == DataType::kFloat32) return values;
+      for (double& value : values) value = static_cast<double>(ToFloat(ToBfloat16(static_cast<float>(value))));
+      return values;
+    };
+    Backend* const backend = backend_.get();
+    const auto x = rounded(RandomValues(shape.rows * shape.in, 1)), w = rounded(RandomValues(shape.in * shape.out, 2));
+    const auto b = rounded(RandomValues(shape.has_bias ? shape.out : 0, 3));
+    const auto dy = rounded(RandomValues(shape.rows * shape.out, 4));
+    const auto before = rounded(RandomValues(shape.rows * shape.in, 5, 2.0));
+    const Memory x_(backend, ToFloats(x)), w_(backend, ToFloats(w)), dy_(backend, ToFloats(dy));
+    const Memory b_(backend, ToFloats(rounded(RandomValues(shape.out, 3)))), before_(backend, ToFloats(before));
+    const Memory inner(backend, std::vector<float>(static_cast<size_t>(shape.rows * shape.out), kNan));
+    const Memory y(backend, std::vector<float>(static_cast<size_t>(shape.rows * shape.out), kNan));
+    const Memory dinner(backend, std::vector<float>(static_cast<size_t>(shape.rows * shape.in), kNan));
+
+    shape.gelu = WithGelu::kBehind;
+    const auto behind = backend->CreateLinear(shape).value();
+    ASSERT_TRUE(behind
+                    ->ForwardGelu(ContextFor(*behind), x_.data(), w_.data(), shape.has_bias ? b_.data() : nullptr,
+                                  inner.data(), y.data())
+                    .ok());
+    const auto product = reference::LinearForward(shape, x, w, b);
+    EXPECT_LT(RelativeError(inner.Read(), product), tolerance);
+    EXPECT_LT(RelativeError(y.Read(), reference::GeluForward(product)), tolerance);
+
+    shape.gelu = WithGelu::kBefore;
+    const auto ahead = backend->CreateLinear(shape).value();
+    ASSERT_TRUE(
+        ahead->BackwardInputGelu(ContextFor(*ahead), dy_.data(), w_.data(), before_.data(), dinner.data()).ok());
+    const auto dx = reference::LinearBackward(shape, x, w, dy).x;
+    EXPECT_LT(RelativeError(dinner.Read(), reference::GeluBackward(before, dx)), tolerance);
+  }
 };
 
 TEST_P(LinearTest, MatchesTheReference) {
@@ -98,6 +135,22 @@ TEST_P(LinearTest, MatchesTheReference) {
     EXPECT_LT(RelativeError(outputs.dweight, g.weight), kTolerance);
     if (shape.has_bias) {
       EXPECT_LT(RelativeError(outputs.dbias, g.bias), kTolerance);
+    }
+  }
+}
+
+// GELU as a part of the products, where a device has that, and beside them, where it hasn't.
+TEST_P(LinearTest, GeluBehindAndBeforeMatchTheReference) {
+  for (const DataType type : {DataType::kFloat32, DataType::kBfloat16}) {
+    for (LinearShape shape : Shapes({{.rows = 7, .in = 13, .out = 9}, {.rows = 33, .in = 40, .out = 64}})) {
+      shape.type = type;
+      SCOPED_TRACE(testing::Message() << shape.rows << " x " << shape.in << " x " << shape.out << " in "
+                                      << DataTypeName(type));
+      if (type == DataType::kFloat32) {
+        CheckGelu<DeviceFloats>(shape, kTolerance);
+      } else {
+        CheckGelu<DeviceBfloats>(shape, 0x1p-7);
+      }
     }
   }
 }

@@ -133,6 +133,28 @@ TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
   }
 }
 
+// Waits of a step, from the difference of two jobs of unlike length: what begins and ends a job doesn't count.
+int64_t WaitsOfAStep(v1::ZeroSpec::Placement placement) {
+  Case test{.name = "", .job = {.steps = 2}, .placement = placement};
+  const auto waits_of = [&](int steps) {
+    test.job.steps = steps;
+    const int64_t before = EmulatedHostWaits();
+    EXPECT_EQ(Train(test, /*on_device=*/true).records.size(), static_cast<size_t>(steps));
+    return EmulatedHostWaits() - before;
+  };
+  const int64_t shorter = waits_of(2);
+  const int64_t longer = waits_of(5);
+  EXPECT_EQ((longer - shorter) % 3, 0);
+  return (longer - shorter) / 3;
+}
+
+TEST(DeviceRanksTest, TheHostWaitsForTheLossAndForWhatLeavesTheDevice) {
+  // A step has four micro-batches. With the mirror: the losses, and the sums of squares that the decision is made of.
+  EXPECT_EQ(WaitsOfAStep(v1::ZeroSpec::PLACEMENT_LOCAL), 2);
+  // Through the service: the losses, the gradients before the push, the weights after the pull.
+  EXPECT_EQ(WaitsOfAStep(v1::ZeroSpec::PLACEMENT_SERVICE), 3);
+}
+
 TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
   const Case one{.name = "", .job = {.data = 2, .steps = 2}};
   Case local = one;

@@ -61,6 +61,7 @@ void StageExecutor::Bind(const Arena& arena, const Environment& environment) {
 absl::Status StageExecutor::Begin(const std::vector<Instruction>& list, const RunOptions& options) {
   slot_micro_batch_.assign(env_.model->slots(), -1);
   losses_.clear();
+  awaited_.clear();
   if (plan_.last_stage()) {
     const auto forwards =
         std::count_if(list.begin(), list.end(), [](const Instruction& i) { return i.op == Op::kForward; });
@@ -92,6 +93,7 @@ absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunO
                              .end = Clock::Real()->Monotonic()});
     }
   }
+  if (options.validation) PENSTOCK_RETURN_IF_ERROR(Annotate(FinishLosses(), where));
   RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
   const std::string sending = absl::StrCat(where, ", waiting for the last sends");
   PENSTOCK_RETURN_IF_ERROR(Annotate(activations_out_.Flush(), sending));
@@ -118,6 +120,7 @@ absl::Status StageExecutor::Execute(const Instruction& instruction, const RunOpt
       return gradients_in_.Receive(micro_batch);
     }
     case Op::kReduceGradients:
+      PENSTOCK_RETURN_IF_ERROR(FinishLosses());
       return options.reduce_gradients();
     case Op::kOptimizerStep:
       return options.optimizer_step();
@@ -131,6 +134,7 @@ absl::Status StageExecutor::Forward(int micro_batch, const RunOptions& options) 
   PENSTOCK_CHECK(slot != slot_micro_batch_.end());
   ForwardArgs args;
   args.training = !options.validation;
+  args.loss_later = true;
   const bool reads = plan_.first_stage() || plan_.last_stage();
   const SampleWindow window = reads ? options.samples(micro_batch) : SampleWindow{};
   if (reads) {
@@ -146,24 +150,39 @@ absl::Status StageExecutor::Forward(int micro_batch, const RunOptions& options) 
     RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);
     PENSTOCK_ASSIGN_OR_RETURN(args.output, activations_out_.Acquire(micro_batch));
   }
-  LossSum loss;
   {
     RankClock::Scope computing(*env_.clock, Activity::kCompute);
-    absl::StatusOr<LossSum> result = env_.model->Forward(static_cast<int>(slot - slot_micro_batch_.begin()), args);
+    const absl::StatusOr<LossSum> result =
+        env_.model->Forward(static_cast<int>(slot - slot_micro_batch_.begin()), args);
     // A token outside the vocabulary stays where it is; a tensor rank that went away is replaced.
     if (absl::IsInvalidArgument(result.status())) return MarkPermanent(result.status());
     PENSTOCK_RETURN_IF_ERROR(result.status());
-    loss = *result;
   }
   if (!options.validation) *slot = micro_batch;
   if (!plan_.first_stage()) PENSTOCK_RETURN_IF_ERROR(activations_in_.Release(micro_batch));
   if (!plan_.last_stage()) return absl::OkStatus();
-  if (!std::isfinite(loss.loss)) {
-    return MarkPermanent(
-        absl::FailedPreconditionError(absl::StrCat("the loss is not finite (samples ", window.begin, " to ",
-                                                   window.end - 1, "); a lower learning rate may help")));
+  losses_[micro_batch] = {.samples_begin = window.begin, .samples_end = window.end};
+  awaited_.push_back(micro_batch);
+  return absl::OkStatus();
+}
+
+absl::Status StageExecutor::FinishLosses() {
+  if (awaited_.empty()) return absl::OkStatus();
+  // Until the device has computed all that it was given.
+  RankClock::Scope computing(*env_.clock, Activity::kCompute);
+  PENSTOCK_ASSIGN_OR_RETURN(const std::vector<LossSum> sums, env_.model->TakeLosses());
+  PENSTOCK_CHECK(sums.size() == awaited_.size());
+  for (size_t i = 0; i < sums.size(); ++i) {
+    MicroBatchLoss& loss = losses_[awaited_[i]];
+    loss.loss_sum = sums[i].loss;
+    loss.target_count = sums[i].target_count;
+    if (!std::isfinite(loss.loss_sum)) {
+      return MarkPermanent(
+          absl::FailedPreconditionError(absl::StrCat("the loss is not finite (samples ", loss.samples_begin, " to ",
+                                                     loss.samples_end - 1, "); a lower learning rate may help")));
+    }
   }
-  losses_[micro_batch] = {loss.loss, loss.target_count, window.begin, window.end};
+  awaited_.clear();
   return absl::OkStatus();
 }
 

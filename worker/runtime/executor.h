@@ -89,6 +89,8 @@ class StageExecutor {
   absl::Status Execute(const Instruction& instruction, const RunOptions& options);
   absl::Status Forward(int micro_batch, const RunOptions& options);
   absl::Status Backward(int micro_batch);
+  // Completes losses_, when all forward passes of a run were given to the device.
+  absl::Status FinishLosses();
   absl::Status Begin(const std::vector<Instruction>& list, const RunOptions& options);
   std::vector<RegionId> PlanLane(const char* name, int buffers, int64_t bytes, MemoryPlan* memory);
 
@@ -105,6 +107,8 @@ class StageExecutor {
   // The micro-batch that each slot holds, or -1.
   std::vector<int> slot_micro_batch_;
   std::vector<MicroBatchLoss> losses_;
+  // Micro-batches whose losses are the device's still, in the order of their forward passes.
+  std::vector<int> awaited_;
 };
 
 }  // namespace penstock

@@ -1,6 +1,7 @@
 // The planner's bytes against the worker's own plan.
 #include "core/plan/memory_model.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,10 +10,12 @@
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
 #include "core/plan/partition.h"
+#include "core/plan/traffic_model.h"
 #include "gtest/gtest.h"
 #include "worker/model/memory_plan.h"
 #include "worker/model/stage_model.h"
 #include "worker/ops/cpu/cpu_backend.h"
+#include "worker/ops/cuda/testing/emulated_device.h"
 #include "worker/runtime/executor.h"
 #include "worker/runtime/gradient_norm.h"
 #include "worker/runtime/local_optimizer.h"
@@ -34,6 +37,7 @@ struct Job {
   bool local = false;
   uint32_t mirror_lag = 0;  // 0: no mirror
   v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
+  bool gpu = false;
 };
 
 v1::JobSpec Spec(const Job& job) {
@@ -62,12 +66,19 @@ v1::JobSpec Spec(const Job& job) {
     zero->set_mirror(job.mirror_lag > 0 ? v1::ZeroSpec::MIRROR_ON : v1::ZeroSpec::MIRROR_OFF);
     if (job.mirror_lag > 0) zero->set_mirror_lag(job.mirror_lag);
   }
+  if (job.gpu) parallel->set_device(v1::ParallelSpec::DEVICE_CUDA);
   FillDefaults(&spec);
   return spec;
 }
 
+struct WorkerMemory {
+  MemoryPlan device;
+  // Pinned, of a rank on a GPU, but for what goes to the service and comes from it.
+  MemoryPlan host;
+};
+
 // What the worker would allocate.
-MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
+WorkerMemory PlanOf(const v1::JobSpec& spec, int rank, int world) {
   v1::Assignment assignment;
   assignment.set_job_id("job");
   assignment.set_epoch(1);
@@ -77,8 +88,9 @@ MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
   assignment.add_shards("127.0.0.1:1");
   const RankPlan plan = MakeRankPlan(assignment).value();
   const auto validation = plan.Validation(plan.micro_batches).value();
-  const auto backend = CreateCpuBackend({.threads = 1}).value();
-  MemoryPlan memory;
+  const auto backend = OnGpus(spec) ? CreateEmulatedDevice() : CreateCpuBackend({.threads = 1}).value();
+  WorkerMemory both;
+  MemoryPlan& memory = both.device;
   StageOptions options;
   options.blocks = plan.parameters.blocks;
   options.micro_batch_size = spec.training().micro_batch_size();
@@ -98,9 +110,9 @@ MemoryPlan PlanOf(const v1::JobSpec& spec, int rank, int world) {
     Mirror::Options mirror;
     mirror.lag = static_cast<int>(spec.parallel().zero().mirror_lag());
     mirror.ranges = plan.updated();
-    if (!IsPublished(spec)) Mirror(std::move(mirror)).PlanMemory(&memory);
+    if (!IsPublished(spec)) Mirror(std::move(mirror)).PlanMemory(backend->host_memory() ? &memory : &both.host);
   }
-  return memory;
+  return both;
 }
 
 TEST(MemoryModelTest, CountsTheWorkersBytes) {
@@ -132,7 +144,17 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
         .tensor = 2,
         .local = true,
         .mirror_lag = 1,
-        .precision = v1::TrainingSpec::PRECISION_BF16}}) {
+        .precision = v1::TrainingSpec::PRECISION_BF16},
+        Job{.pipeline = 2, .data = 2, .vocab = 257, .gpu = true},
+        Job{.pipeline = 2, .data = 2, .tensor = 2, .local = true, .mirror_lag = 2, .gpu = true},
+        Job{.data = 3,
+        .zero = 2,
+        .micro_batch = 8,
+        .vocab = 5003,
+        .local = true,
+        .mirror_lag = 1,
+        .precision = v1::TrainingSpec::PRECISION_BF16,
+        .gpu = true}}) {
     const v1::JobSpec spec = Spec(job);
     ASSERT_TRUE(CheckJob(spec).empty()) << spec.DebugString();
     const Mesh mesh = MeshOf(spec).value();
@@ -142,16 +164,28 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
     ASSERT_EQ(static_cast<int>(ranks->size()), mesh.size());
     for (int rank = 0; rank < mesh.size(); ++rank) {
       SCOPED_TRACE(absl::StrCat(mesh.ToString(), ", micro-batch ", job.micro_batch, ", rank ", rank));
-      const MemoryPlan worker = PlanOf(spec, rank, mesh.size());
+      const WorkerMemory both = PlanOf(spec, rank, mesh.size());
+      const MemoryPlan& worker = both.device;
       const RankMemory& planned = (*ranks)[static_cast<size_t>(rank)];
       for (const MemoryClass exact : {MemoryClass::kParameter, MemoryClass::kGradient, MemoryClass::kOptimizer,
                                       MemoryClass::kActivation, MemoryClass::kCommunication}) {
         EXPECT_EQ(planned[exact], worker.BytesOf(exact)) << MemoryClassName(exact);
       }
-      // The libraries' scratch memory comes on top.
+      // The libraries' scratch memory comes on top; the emulator's products take none.
       const int64_t workspace = worker.BytesOf(MemoryClass::kWorkspace);
-      EXPECT_LE(planned[MemoryClass::kWorkspace], workspace);
-      EXPECT_GE(planned[MemoryClass::kWorkspace], workspace - (int64_t{1} << 20));
+      const int64_t scratch = planned[MemoryClass::kWorkspace] - (job.gpu ? kGpuProductBytes : 0);
+      EXPECT_LE(scratch, workspace);
+      EXPECT_GE(scratch, workspace - (int64_t{1} << 20));
+      // What is staged is less than the memory for it, so it is all that a rank pushes or pulls at once.
+      if (job.gpu) {
+        const auto traffic = TrafficOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh).value();
+        const RankTraffic& mine = traffic[static_cast<size_t>(rank)];
+        const int64_t staged = planned.host_bytes - both.host.total_bytes();
+        EXPECT_GE(staged, std::max(mine.pushed, mine.pulled));
+        EXPECT_LE(staged, 3 * std::max(mine.pushed, mine.pulled) + 64);
+      } else {
+        EXPECT_EQ(planned.host_bytes, 0);
+      }
     }
   }
 }

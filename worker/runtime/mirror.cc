@@ -47,25 +47,34 @@ void Mirror::NoteLagLocked() const {
   if (options_.on_lag) options_.on_lag(static_cast<int>(entries_.size()));
 }
 
-absl::Status Mirror::Add(Step step, std::span<const GradientRange> gradients) {
-  const int slot = static_cast<int>(step.step % static_cast<uint64_t>(options_.lag));
+absl::Status Mirror::Copy(uint64_t step, std::span<const GradientRange> gradients) {
   {
     std::unique_lock<std::mutex> lock(mutex_);
     PENSTOCK_RETURN_IF_ERROR(
         WaitLocked(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return entries_.size() < slots_.size(); }));
   }
   // Steps come one after the other, so the slot's last step was the one that has left.
-  float* to = slots_[static_cast<size_t>(slot)].data();
+  float* to = slots_[SlotOf(step)].data();
+  std::vector<CopySpan> copies;
   for (const GradientRange& gradient : gradients) {
-    const int64_t bytes = gradient.range.size() * static_cast<int64_t>(sizeof(float));
-    PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, gradient.data, to, bytes));
+    copies.push_back({gradient.data, to, gradient.range.size() * static_cast<int64_t>(sizeof(float))});
     to += gradient.range.size();
   }
-  PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
+  PENSTOCK_ASSIGN_OR_RETURN(copied_, backend_->CopyBeside({}, copies));
+  return absl::OkStatus();
+}
+
+absl::Status Mirror::GuardGradients() {
+  const std::shared_ptr<Fence> copied = std::exchange(copied_, nullptr);
+  return copied == nullptr ? absl::OkStatus() : copied->Block({});
+}
+
+absl::Status Mirror::Add(Step step) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     PENSTOCK_RETURN_IF_ERROR(status_);
-    entries_.push_back({std::move(step), slot, {}});
+    const size_t slot = SlotOf(step.step);
+    entries_.push_back({std::move(step), slot, copied_, {}});
     NoteLagLocked();
   }
   changed_.notify_all();
@@ -98,8 +107,9 @@ void Mirror::Abort(const absl::Status& reason) {
 
 absl::Status Mirror::Replay(const Entry& entry) {
   const uint64_t step = entry.step.step;
+  if (entry.copied != nullptr) PENSTOCK_RETURN_IF_ERROR(entry.copied->Wait());
   std::vector<GradientRange> gradients;
-  const float* at = slots_[static_cast<size_t>(entry.slot)].data();
+  const float* at = slots_[entry.slot].data();
   for (const ElementRange& range : options_.ranges) {
     gradients.push_back({range, at});
     at += range.size();

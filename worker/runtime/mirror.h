@@ -64,8 +64,13 @@ class Mirror {
   // `backend` copies the gradients; `driver`: the leader's, else null.
   void Start(const Arena& arena, Backend* backend, StateClient* client, CommitDriver* driver);
 
-  // Copies `gradients`, which are Options::ranges, when there is room.
-  absl::Status Add(Step step, std::span<const GradientRange> gradients);
+  // Begins to copy the next step's `gradients`, which are Options::ranges, when there is room. The device copies them
+  // beside what it computes: nobody may write to them before GuardGradients.
+  absl::Status Copy(uint64_t step, std::span<const GradientRange> gradients);
+  // What is given to the device from now on may write to the gradients.
+  absl::Status GuardGradients();
+  // The step that was copied last is done, and may go to the service.
+  absl::Status Add(Step step);
   // Reports as soon as all steps added so far are committed.
   void Report(v1::MemberReport report);
   // Waits until they are, and their reports are out.
@@ -75,11 +80,14 @@ class Mirror {
  private:
   struct Entry {
     Step step;
-    int slot = 0;
+    size_t slot = 0;
+    // When its gradients are there; null: they are.
+    std::shared_ptr<Fence> copied;
     std::vector<v1::MemberReport> reports_after;
   };
 
   void Main();
+  size_t SlotOf(uint64_t step) const { return static_cast<size_t>(step % static_cast<uint64_t>(options_.lag)); }
   absl::Status Replay(const Entry& entry);
   // Waits until `condition` holds, or the mirror has ended.
   template <typename Condition>
@@ -93,6 +101,9 @@ class Mirror {
   Backend* backend_ = nullptr;  // of the rank's thread
   StateClient* client_ = nullptr;
   CommitDriver* driver_ = nullptr;
+
+  // The rank's thread's: of the step that was copied last.
+  std::shared_ptr<Fence> copied_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -32,10 +32,10 @@ absl::Status RankRunner::PlanLocal(Session& session) {
 void RankRunner::BindLocal(Session& session) {
   session.norm->Bind(*session.arena, session.comm.get(), session.control, session.backend.get());
   session.optimizer->Bind(*session.arena, session.backend.get());
-  if (session.mirror.has_value()) {
-    session.mirror->Start(session.host(), session.backend.get(), session.client.get(),
-                          session.driver.has_value() ? &*session.driver : nullptr);
-  }
+  if (!session.mirror.has_value()) return;
+  session.mirror->Start(session.host(), session.backend.get(), session.client.get(),
+                        session.driver.has_value() ? &*session.driver : nullptr);
+  session.model->SetGradientGuard([&mirror = *session.mirror] { return mirror.GuardGradients(); });
 }
 
 absl::Status RankRunner::UpdateLocally(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision) {
@@ -45,8 +45,14 @@ absl::Status RankRunner::UpdateLocally(Session& session, uint64_t step, std::opt
     progress_.SetActivity("gathering losses");
     PENSTOCK_ASSIGN_OR_RETURN(inputs, session.losses->Gather(session.executor->losses()));
   }
-  progress_.SetActivity("agreeing on the gradient's norm");
   const std::vector<GradientRange> gradients = session.exchange->PushedGradients();
+  if (session.mirror.has_value()) {
+    // Beside all that follows, up to the next gradients.
+    progress_.SetActivity(kMirrorActivity);
+    RankClock::Scope keeping(session.clock, Activity::kMirror);
+    PENSTOCK_RETURN_IF_ERROR(session.mirror->Copy(step, gradients));
+  }
+  progress_.SetActivity("agreeing on the gradient's norm");
   PENSTOCK_ASSIGN_OR_RETURN(*decision, session.norm->Decide(step, gradients, inputs));
   progress_.SetActivity("updating the weights");
   PENSTOCK_RETURN_IF_ERROR(session.optimizer->Update(**decision, gradients, session.exchange->PushedWeights()));
@@ -63,10 +69,9 @@ absl::Status RankRunner::KeepStep(Session& session, const v1::StepDecision& deci
   v1::StepRecord record;
   if (leader) record = RecordOf(session, decision, seconds);
   if (session.mirror.has_value()) {
-    progress_.Set(decision.step(), kMirrorActivity);
     Mirror::Step step{.step = decision.step(), .decision = std::nullopt, .record = record};
     if (leader) step.decision = decision;
-    return session.mirror->Add(std::move(step), session.exchange->PushedGradients());
+    return session.mirror->Add(std::move(step));
   }
   if (IsDigestStep(session.plan->spec(), decision.step())) {
     progress_.Set(decision.step(), "publishing the state");

@@ -23,11 +23,11 @@ namespace {
 // Of what takes most of a memory that doesn't suffice.
 constexpr size_t kTagsShown = 4;
 
-absl::Status OpenData(const RankPlan& plan, std::optional<BatchReader>* reader) {
+absl::StatusOr<BatchReader> OpenData(const RankPlan& plan, Backend* backend) {
   const v1::JobSpec& spec = plan.spec();
   PENSTOCK_ASSIGN_OR_RETURN(Samples samples, Samples::Open(spec));
-  reader->emplace(std::move(samples), spec.training().micro_batch_size(), spec.model().seq_length());
-  return absl::OkStatus();
+  return BatchReader::Create(std::move(samples), spec.training().micro_batch_size(), spec.model().seq_length(),
+                             backend);
 }
 
 // A device's memory that doesn't suffice: what takes most of it, and what to change about the job.
@@ -54,7 +54,7 @@ absl::Status RankRunner::PlanRank(Session& session) {
   PENSTOCK_ASSIGN_OR_RETURN(session.plan, MakeRankPlan(options_.assignment));
   const RankPlan& plan = *session.plan;
   const v1::JobSpec& spec = plan.spec();
-  PENSTOCK_RETURN_IF_ERROR(OpenData(plan, &session.reader));
+  PENSTOCK_ASSIGN_OR_RETURN(session.reader, OpenData(plan, session.backend.get()));
   if (spec.training().validate_every_steps() > 0) {
     const uint64_t samples = ValidationSamples(spec, static_cast<uint64_t>(session.reader->validation_windows()));
     session.validation_micro_batches =

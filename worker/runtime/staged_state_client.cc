@@ -1,52 +1,119 @@
 #include "worker/runtime/staged_state_client.h"
 
+#include <algorithm>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "core/base/status_macros.h"
 
 namespace penstock {
 namespace {
 
+constexpr int64_t kFloatBytes = sizeof(float);
+
+int64_t ElementBytes(const GradientRange&) { return kFloatBytes; }
+int64_t ElementBytes(const WeightRange& range) {
+  return range.rounded != nullptr ? static_cast<int64_t>(sizeof(Bfloat16)) : kFloatBytes;
+}
+
+const void* AddressOf(const GradientRange& range) { return range.data; }
+void* AddressOf(const WeightRange& range) {
+  return range.rounded != nullptr ? static_cast<void*>(range.rounded) : static_cast<void*>(range.data);
+}
+void SetAddress(const std::byte* at, GradientRange* range) { range->data = reinterpret_cast<const float*>(at); }
+void SetAddress(std::byte* at, WeightRange* range) {
+  if (range->rounded != nullptr) {
+    range->rounded = reinterpret_cast<Bfloat16*>(at);
+  } else {
+    range->data = reinterpret_cast<float*>(at);
+  }
+}
+
+template <typename Range>
+int64_t BytesOf(const Range& range) {
+  return range.range.size() * ElementBytes(range);
+}
+
+// Elements [begin, begin + count) of a range.
+template <typename Range>
+Range PartOf(const Range& range, int64_t begin, int64_t count) {
+  Range part = range;
+  part.range = {range.range.begin + begin, range.range.begin + begin + count};
+  if constexpr (std::is_same_v<Range, GradientRange>) {
+    part.data = range.data + begin;
+  } else if (range.rounded != nullptr) {
+    part.rounded = range.rounded + begin;
+  } else {
+    part.data = range.data + begin;
+  }
+  return part;
+}
+
+// Cut into runs of at most `bytes_max`, in order.
+template <typename Range>
+std::vector<std::vector<Range>> RunsOf(std::span<const Range> ranges, int64_t bytes_max) {
+  std::vector<std::vector<Range>> runs;
+  int64_t room = 0;
+  for (const Range& range : ranges) {
+    for (int64_t begin = 0; begin < range.range.size();) {
+      if (room < ElementBytes(range)) {
+        runs.emplace_back();
+        room = bytes_max;
+      }
+      const int64_t count = std::min(range.range.size() - begin, room / ElementBytes(range));
+      runs.back().push_back(PartOf(range, begin, count));
+      room -= count * ElementBytes(range);
+      begin += count;
+    }
+  }
+  return runs;
+}
+
 class StagedStateClient : public StateClient {
  public:
-  StagedStateClient(StateClient* inner, Backend* backend) : inner_(inner), backend_(backend) {}
+  StagedStateClient(StateClient* inner, Backend* backend, int64_t bytes_max)
+      : inner_(inner), backend_(backend), run_bytes_max_(bytes_max / 2 / kFloatBytes * kFloatBytes) {
+    PENSTOCK_CHECK(run_bytes_max_ > 0);
+  }
+  // After an error the device may still be copying.
+  ~StagedStateClient() override {
+    if (buffer_ != nullptr) (void)backend_->Synchronize({});
+  }
 
   int shard_count() const override { return inner_->shard_count(); }
 
   absl::Status Push(uint64_t step, std::span<const GradientRange> ranges) override {
-    int64_t bytes = 0;
-    for (const GradientRange& range : ranges) bytes += range.range.size() * kFloatBytes;
-    PENSTOCK_RETURN_IF_ERROR(Reserve(bytes));
-    std::byte* at = buffer_->data();
-    std::vector<GradientRange> staged(ranges.begin(), ranges.end());
-    for (GradientRange& range : staged) {
-      const int64_t size = range.range.size() * kFloatBytes;
-      PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, range.data, at, size));
-      range.data = reinterpret_cast<const float*>(at);
-      at += size;
+    PENSTOCK_RETURN_IF_ERROR(Reserve(ranges));
+    const auto runs = RunsOf(ranges, run_bytes_max_);
+    std::vector<GradientRange> next;
+    if (!runs.empty()) PENSTOCK_RETURN_IF_ERROR(Fetch(runs[0], 0, &next));
+    for (size_t i = 0; i < runs.size(); ++i) {
+      PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
+      const std::vector<GradientRange> staged = std::exchange(next, {});
+      // Copied while the shards take this one.
+      if (i + 1 < runs.size()) PENSTOCK_RETURN_IF_ERROR(Fetch(runs[i + 1], i + 1, &next));
+      PENSTOCK_RETURN_IF_ERROR(inner_->Push(step, staged));
     }
-    PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
-    return inner_->Push(step, staged);
+    return absl::OkStatus();
   }
 
   absl::Status Pull(uint64_t version, std::span<const WeightRange> ranges, absl::Duration timeout) override {
-    int64_t bytes = 0;
-    for (const WeightRange& range : ranges) bytes += BytesOf(range);
-    PENSTOCK_RETURN_IF_ERROR(Reserve(bytes));
-    std::byte* at = buffer_->data();
-    std::vector<WeightRange> staged(ranges.begin(), ranges.end());
-    for (WeightRange& range : staged) {
-      const int64_t size = BytesOf(range);
-      if (range.rounded != nullptr) {
-        range.rounded = reinterpret_cast<Bfloat16*>(at);
-      } else {
-        range.data = reinterpret_cast<float*>(at);
+    PENSTOCK_RETURN_IF_ERROR(Reserve(ranges));
+    const auto runs = RunsOf(ranges, run_bytes_max_);
+    for (size_t i = 0; i < runs.size(); ++i) {
+      // The device may still be copying the one before the last out of this half.
+      if (i >= 2) PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
+      std::vector<WeightRange> staged = runs[i];
+      std::byte* at = Half(i);
+      for (WeightRange& range : staged) {
+        SetAddress(at, &range);
+        at += BytesOf(range);
       }
-      at += size;
-    }
-    PENSTOCK_RETURN_IF_ERROR(inner_->Pull(version, staged, timeout));
-    for (size_t i = 0; i < staged.size(); ++i) {
-      PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, AddressOf(staged[i]), AddressOf(ranges[i]), BytesOf(ranges[i])));
+      PENSTOCK_RETURN_IF_ERROR(inner_->Pull(version, staged, timeout));
+      for (size_t k = 0; k < staged.size(); ++k) {
+        PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, AddressOf(staged[k]), AddressOf(runs[i][k]), BytesOf(staged[k])));
+      }
     }
     // The next push writes to the buffer.
     return backend_->Synchronize({});
@@ -66,16 +133,26 @@ class StagedStateClient : public StateClient {
   void Cancel(const std::string& reason) override { inner_->Cancel(reason); }
 
  private:
-  static constexpr int64_t kFloatBytes = sizeof(float);
+  // Where run `i` goes.
+  std::byte* Half(size_t i) const { return buffer_->data() + (i % 2 == 0 ? 0 : run_bytes_max_); }
 
-  static int64_t BytesOf(const WeightRange& range) {
-    return range.range.size() * (range.rounded != nullptr ? static_cast<int64_t>(sizeof(Bfloat16)) : kFloatBytes);
-  }
-  static void* AddressOf(const WeightRange& range) {
-    return range.rounded != nullptr ? static_cast<void*>(range.rounded) : static_cast<void*>(range.data);
+  // Has the device copy a run to the host; it is there after Synchronize.
+  absl::Status Fetch(const std::vector<GradientRange>& run, size_t i, std::vector<GradientRange>* staged) {
+    std::byte* at = Half(i);
+    *staged = run;
+    for (GradientRange& range : *staged) {
+      PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, AddressOf(range), at, BytesOf(range)));
+      SetAddress(at, &range);
+      at += BytesOf(range);
+    }
+    return absl::OkStatus();
   }
 
-  absl::Status Reserve(int64_t bytes) {
+  template <typename Range>
+  absl::Status Reserve(std::span<const Range> ranges) {
+    int64_t bytes = 0;
+    for (const Range& range : ranges) bytes += BytesOf(range);
+    bytes = std::min(bytes, 2 * run_bytes_max_);
     if (buffer_ != nullptr && buffer_->size() >= bytes) return absl::OkStatus();
     buffer_.reset();
     PENSTOCK_ASSIGN_OR_RETURN(buffer_, backend_->AllocateHost(bytes));
@@ -84,13 +161,14 @@ class StagedStateClient : public StateClient {
 
   StateClient* const inner_;
   Backend* const backend_;
+  const int64_t run_bytes_max_;
   std::unique_ptr<DeviceMemory> buffer_;
 };
 
 }  // namespace
 
-std::unique_ptr<StateClient> StageThroughHost(StateClient* inner, Backend* backend) {
-  return std::make_unique<StagedStateClient>(inner, backend);
+std::unique_ptr<StateClient> StageThroughHost(StateClient* inner, Backend* backend, int64_t bytes_max) {
+  return std::make_unique<StagedStateClient>(inner, backend, bytes_max);
 }
 
 }  // namespace penstock

@@ -1,19 +1,23 @@
 // A StateClient for ranges in memory that the host can't touch: what is pushed and pulled goes through pinned host
-// memory, which grows to the largest push or pull and stays.
+// memory, a bounded run at a time. There is room for two runs, so that the device copies one while the other is on its
+// way to the shards or from them.
 //
 // Thread-safety: Push and Pull are the rank's thread's; the rest may come from any, as the inner one's.
 #ifndef PENSTOCK_WORKER_RUNTIME_STAGED_STATE_CLIENT_H_
 #define PENSTOCK_WORKER_RUNTIME_STAGED_STATE_CLIENT_H_
 
+#include <cstdint>
 #include <memory>
 
+#include "core/plan/memory_class.h"
 #include "worker/ops/backend.h"
 #include "worker/runtime/state_client.h"
 
 namespace penstock {
 
-// Both outlive it.
-std::unique_ptr<StateClient> StageThroughHost(StateClient* inner, Backend* backend);
+// Both outlive it. `bytes_max`: of the pinned memory, which grows to the largest push or pull, and stays.
+std::unique_ptr<StateClient> StageThroughHost(StateClient* inner, Backend* backend,
+                                              int64_t bytes_max = kStagedBytesMax);
 
 }  // namespace penstock
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "worker/ops/cpu/gelu.h"
 #include "worker/ops/cpu/kernels.h"
 #include "worker/ops/cpu/parallel.h"
 
@@ -31,7 +32,11 @@ class CpuLinear : public Linear {
         threads_(threads),
         forward_(std::move(forward)),
         input_(std::move(input)),
-        weight_(std::move(weight)) {}
+        weight_(std::move(weight)),
+        gelu_(shape.gelu == WithGelu::kNot
+                  ? nullptr
+                  : CreateGelu(shape.rows * (shape.gelu == WithGelu::kBehind ? shape.out : shape.in), shape.type,
+                               threads)) {}
 
   int64_t workspace_bytes() const override {
     return std::max({forward_->workspace_bytes(), input_->workspace_bytes(), weight_->workspace_bytes()});
@@ -40,6 +45,20 @@ class CpuLinear : public Linear {
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
                        void* y) const override {
     return forward_->Run(context, x, weight, bias, y, GradientMode::kWrite);
+  }
+
+  absl::Status ForwardGelu(const OpContext& context, const void* x, const void* weight, const void* bias, void* inner,
+                           void* y) const override {
+    PENSTOCK_CHECK(shape_.gelu == WithGelu::kBehind);
+    PENSTOCK_RETURN_IF_ERROR(Forward(context, x, weight, bias, inner));
+    return gelu_->Forward(context, inner, y);
+  }
+
+  absl::Status BackwardInputGelu(const OpContext& context, const void* dy, const void* weight, const void* inner,
+                                 void* dinner) const override {
+    PENSTOCK_CHECK(shape_.gelu == WithGelu::kBefore);
+    PENSTOCK_RETURN_IF_ERROR(BackwardInput(context, dy, weight, dinner));
+    return gelu_->Backward(context, inner, dinner, dinner);
   }
 
   absl::Status BackwardInput(const OpContext& context, const void* dy, const void* weight, void* dx) const override {
@@ -62,6 +81,7 @@ class CpuLinear : public Linear {
   const Product forward_;
   const Product input_;
   const Product weight_;
+  const std::unique_ptr<Gelu> gelu_;
 };
 
 }  // namespace

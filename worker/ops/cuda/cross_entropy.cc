@@ -58,9 +58,9 @@ class CudaSplitCrossEntropy : public SplitCrossEntropy {
                                  float* logits) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     const RowLosses rows(context, context.workspace);
-    PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(FinishRows(sizes_, Parts(all), targets, logits, rows.losses(), rows.total(), StreamOf(context)),
-                 "cross-entropy over tensor ranks"));
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(
+        FinishRows(sizes_, Parts(all), targets, logits, rows.losses(), rows.total(), /*add=*/false, StreamOf(context)),
+        "cross-entropy over tensor ranks"));
     return rows.Read();
   }
 

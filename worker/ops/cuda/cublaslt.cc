@@ -8,17 +8,21 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/plan/memory_class.h"
 #include "worker/cuda/dynamic_library.h"
 
 namespace penstock::cuda {
 namespace {
 
-// What a product may use at most; on Hopper the library asks for this much.
-constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+// What a product may use at most.
+constexpr int64_t kWorkspaceBytes = kGpuProductBytes;
 constexpr uintptr_t kWorkspaceAlignment = 256;
 // What an algorithm may take for granted of its matrices' addresses. Where one of them isn't that well aligned, another
 // algorithm is used, which asks for no more than an element's own alignment.
 constexpr uint32_t kAlignment = 16;
+
+// Elements of which the leading dimension of an epilogue's second matrix is a multiple.
+constexpr int64_t kAuxiliaryUnit = 8;
 
 struct Library {
   decltype(&cublasLtCreate) Create = nullptr;
@@ -96,6 +100,10 @@ class CublasLtMatmul : public Matmul {
       : lt_(*lt), handle_(handle), spec_(spec), a_(lt->LayoutDestroy), b_(lt->LayoutDestroy), d_(lt->LayoutDestroy) {}
 
   absl::Status Init() {
+    if (spec_.epilogue != Epilogue::kNone && spec_.ldd % kAuxiliaryUnit != 0) {
+      return absl::UnimplementedError(
+          absl::StrCat(Name(), ": its epilogue needs rows of a multiple of ", kAuxiliaryUnit, " elements"));
+    }
     const cudaDataType_t in = TypeOf(spec_.input);
     PENSTOCK_RETURN_IF_ERROR(
         Layout(a_, in, spec_.transpose_a ? spec_.k : spec_.m, spec_.transpose_a ? spec_.m : spec_.k, spec_.lda));
@@ -108,12 +116,13 @@ class CublasLtMatmul : public Matmul {
 
   int64_t workspace_bytes() const override { return kWorkspaceBytes + static_cast<int64_t>(kWorkspaceAlignment); }
 
-  absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
-                   bool accumulate) const override {
+  absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d, bool accumulate,
+                   void* aux) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
+    PENSTOCK_CHECK(spec_.epilogue == Epilogue::kNone || (!accumulate && aux != nullptr));
     // A description for each call: it holds the bias' address, and calls may run on several threads.
     Handle<cublasLtMatmulDesc_t> description(lt_.DescDestroy);
-    PENSTOCK_RETURN_IF_ERROR(Describe(bias, description));
+    PENSTOCK_RETURN_IF_ERROR(Describe(bias, aux, description));
     uintptr_t addresses = 0;
     for (const void* address : {a, b, bias, static_cast<const void*>(d)})
       addresses |= reinterpret_cast<uintptr_t>(address);
@@ -140,7 +149,18 @@ class CublasLtMatmul : public Matmul {
     return lt_.ToStatus(lt_.LayoutCreate(layout.receive(), type, rows, columns, ld), Name());
   }
 
-  absl::Status Describe(const void* bias, Handle<cublasLtMatmulDesc_t>& description) const {
+  cublasLtEpilogue_t EpilogueOf() const {
+    switch (spec_.epilogue) {
+      case Epilogue::kGelu:
+        return spec_.has_bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+      case Epilogue::kGeluGradient:
+        return CUBLASLT_EPILOGUE_DGELU;
+      default:
+        return spec_.has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    }
+  }
+
+  absl::Status Describe(const void* bias, void* aux, Handle<cublasLtMatmulDesc_t>& description) const {
     // Not TF32: fp32 means fp32.
     PENSTOCK_RETURN_IF_ERROR(
         lt_.ToStatus(lt_.DescCreate(description.receive(), CUBLAS_COMPUTE_32F, CUDA_R_32F), Name()));
@@ -151,10 +171,11 @@ class CublasLtMatmul : public Matmul {
     const cublasOperation_t op_b = spec_.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_TRANSA, op_a));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_TRANSB, op_b));
-    if (!spec_.has_bias) return absl::OkStatus();
-    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
-    return set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_EPILOGUE, EpilogueOf()));
+    if (spec_.has_bias) PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
+    if (spec_.epilogue == Epilogue::kNone) return absl::OkStatus();
+    PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, spec_.ldd));
+    return set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
   }
 
   // The library's first choice. It isn't timed: a choice by the clock could fall on another algorithm, with other bits,
@@ -162,7 +183,8 @@ class CublasLtMatmul : public Matmul {
   absl::Status Choose(uint32_t alignment, cublasLtMatmulAlgo_t* algorithm) {
     Handle<cublasLtMatmulDesc_t> description(lt_.DescDestroy);
     // Any address will do, and only the null one is none.
-    PENSTOCK_RETURN_IF_ERROR(Describe(reinterpret_cast<const void*>(uintptr_t{kWorkspaceAlignment}), description));
+    void* const any = reinterpret_cast<void*>(uintptr_t{kWorkspaceAlignment});
+    PENSTOCK_RETURN_IF_ERROR(Describe(any, any, description));
     Handle<cublasLtMatmulPreference_t> preference(lt_.PreferenceDestroy);
     PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(lt_.PreferenceCreate(preference.receive()), Name()));
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {

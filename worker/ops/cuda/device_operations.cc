@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "worker/cuda/status.h"
+#include "worker/ops/cuda/host_wait.h"
 #include "worker/ops/cuda/kernels/adamw.h"
 #include "worker/ops/cuda/kernels/adamw_constants.h"
 #include "worker/ops/cuda/kernels/elementwise.h"
@@ -32,6 +33,29 @@ class OwnedMemory : public DeviceMemory {
   std::byte* const data_;
   const int64_t size_;
 };
+class EventFence : public Fence {
+ public:
+  EventFence() = default;
+  EventFence(const EventFence&) = delete;
+  EventFence& operator=(const EventFence&) = delete;
+  ~EventFence() override {
+    if (event_ != nullptr) cudaEventDestroy(event_);
+  }
+  absl::Status Record(cudaStream_t stream) {
+    // A thread that waits sleeps: it waits beside the one that computes.
+    PENSTOCK_RETURN_IF_ERROR(
+        ToStatus(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "a fence"));
+    return ToStatus(cudaEventRecord(event_, stream), "recording a fence");
+  }
+  absl::Status Wait() override { return ToStatus(cudaEventSynchronize(event_), "waiting for a fence"); }
+  absl::Status Block(const OpContext& context) override {
+    return ToStatus(cudaStreamWaitEvent(StreamOf(context), event_, 0), "a stream's wait for a fence");
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 using CudaMemory = OwnedMemory<cudaFree>;
 using PinnedMemory = OwnedMemory<cudaFreeHost>;
 
@@ -39,6 +63,10 @@ class DeviceOperations : public Backend {
  public:
   DeviceOperations(std::string description, std::unique_ptr<MatmulFactory> matmuls)
       : description_(std::move(description)), matmuls_(std::move(matmuls)) {}
+
+  ~DeviceOperations() override {
+    if (beside_ != nullptr) cudaStreamDestroy(beside_);
+  }
 
   std::string Describe() const override { return description_; }
 
@@ -74,7 +102,24 @@ class DeviceOperations : public Backend {
   }
 
   absl::Status Synchronize(const OpContext& context) override {
-    return ToStatus(cudaStreamSynchronize(StreamOf(context)), "waiting for the device");
+    return WaitForStream(StreamOf(context), "waiting for the device");
+  }
+
+  absl::StatusOr<std::shared_ptr<Fence>> RecordFence(const OpContext& context) override {
+    return Recorded(StreamOf(context));
+  }
+
+  absl::StatusOr<std::shared_ptr<Fence>> CopyBeside(const OpContext& context,
+                                                    std::span<const CopySpan> copies) override {
+    if (beside_ == nullptr) {
+      PENSTOCK_RETURN_IF_ERROR(
+          ToStatus(cudaStreamCreateWithFlags(&beside_, cudaStreamNonBlocking), "a stream for copies"));
+    }
+    PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<Fence> before, Recorded(StreamOf(context)));
+    const OpContext beside{.stream = beside_};
+    PENSTOCK_RETURN_IF_ERROR(before->Block(beside));
+    for (const CopySpan& copy : copies) PENSTOCK_RETURN_IF_ERROR(Copy(beside, copy.from, copy.to, copy.bytes));
+    return Recorded(beside_);
   }
 
   absl::Status Zero(const OpContext& context, void* to, int64_t bytes) override {
@@ -192,7 +237,15 @@ class DeviceOperations : public Backend {
 
  private:
   const std::string description_;
+  static absl::StatusOr<std::shared_ptr<Fence>> Recorded(cudaStream_t stream) {
+    auto fence = std::make_shared<EventFence>();
+    PENSTOCK_RETURN_IF_ERROR(fence->Record(stream));
+    return std::shared_ptr<Fence>(std::move(fence));
+  }
+
   const std::unique_ptr<MatmulFactory> matmuls_;
+  // Made when it is first needed, by the rank's thread.
+  cudaStream_t beside_ = nullptr;
 };
 
 }  // namespace

@@ -11,20 +11,49 @@
 namespace penstock::cuda {
 namespace {
 
+// Of the second matrix of a product with GELU.
+constexpr uintptr_t kAuxiliaryAlignment = 16;
+
 class CudaLinear : public Linear {
  public:
+  // `fused`: the product that GELU is a part of, or null where that isn't possible.
   CudaLinear(const LinearShape& shape, std::unique_ptr<Matmul> forward, std::unique_ptr<Matmul> input,
-             std::unique_ptr<Matmul> weight)
-      : shape_(shape), forward_(std::move(forward)), input_(std::move(input)), weight_(std::move(weight)) {}
+             std::unique_ptr<Matmul> weight, std::unique_ptr<Matmul> fused)
+      : shape_(shape),
+        forward_(std::move(forward)),
+        input_(std::move(input)),
+        weight_(std::move(weight)),
+        fused_(std::move(fused)),
+        gelu_(CreateGelu(shape.rows * (shape.gelu == WithGelu::kBehind ? shape.out : shape.in), shape.type)) {}
 
   int64_t workspace_bytes() const override {
     return std::max({forward_->workspace_bytes(), input_->workspace_bytes(), weight_->workspace_bytes(),
+                     fused_ != nullptr ? fused_->workspace_bytes() : 0,
                      shape_.has_bias ? ColumnSumWorkspaceBytes(shape_.rows, shape_.out) : 0});
   }
 
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
                        void* y) const override {
     return forward_->Run(context, weight, x, bias, y, /*accumulate=*/false);
+  }
+
+  absl::Status ForwardGelu(const OpContext& context, const void* x, const void* weight, const void* bias, void* inner,
+                           void* y) const override {
+    PENSTOCK_CHECK(shape_.gelu == WithGelu::kBehind);
+    if (Fuses(inner)) return fused_->Run(context, weight, x, bias, y, /*accumulate=*/false, inner);
+    PENSTOCK_RETURN_IF_ERROR(Forward(context, x, weight, bias, inner));
+    return gelu_->Forward(context, inner, y);
+  }
+
+  absl::Status BackwardInputGelu(const OpContext& context, const void* dy, const void* weight, const void* inner,
+                                 void* dinner) const override {
+    PENSTOCK_CHECK(shape_.gelu == WithGelu::kBefore);
+    if (Fuses(inner)) {
+      // Only read, with this epilogue.
+      return fused_->Run(context, weight, dy, nullptr, dinner, /*accumulate=*/false, const_cast<void*>(inner));
+    }
+    PENSTOCK_RETURN_IF_ERROR(BackwardInput(context, dy, weight, dinner));
+    return gelu_->Backward(context, inner, dinner, dinner);
   }
 
   absl::Status BackwardInput(const OpContext& context, const void* dy, const void* weight, void* dx) const override {
@@ -45,39 +74,68 @@ class CudaLinear : public Linear {
   }
 
  private:
+  bool Fuses(const void* inner) const {
+    return fused_ != nullptr && reinterpret_cast<uintptr_t>(inner) % kAuxiliaryAlignment == 0;
+  }
+
   const LinearShape shape_;
   const std::unique_ptr<Matmul> forward_;
   const std::unique_ptr<Matmul> input_;
   const std::unique_ptr<Matmul> weight_;
+  const std::unique_ptr<Matmul> fused_;
+  const std::unique_ptr<Gelu> gelu_;
 };
+
+MatmulSpec ForwardProduct(const LinearShape& shape) {
+  const bool out_in = shape.layout == WeightLayout::kOutIn;
+  return {.m = shape.out,
+          .n = shape.rows,
+          .k = shape.in,
+          .transpose_a = out_in,
+          .transpose_b = false,
+          .lda = out_in ? shape.in : shape.out,
+          .ldb = shape.in,
+          .ldd = shape.out,
+          .input = shape.type,
+          .output = shape.type,
+          .has_bias = shape.has_bias,
+          .epilogue = Epilogue::kNone};
+}
+
+MatmulSpec InputProduct(const LinearShape& shape) {
+  const bool out_in = shape.layout == WeightLayout::kOutIn;
+  return {.m = shape.in,
+          .n = shape.rows,
+          .k = shape.out,
+          .transpose_a = !out_in,
+          .transpose_b = false,
+          .lda = out_in ? shape.in : shape.out,
+          .ldb = shape.out,
+          .ldd = shape.in,
+          .input = shape.type,
+          .output = shape.type,
+          .has_bias = false,
+          .epilogue = Epilogue::kNone};
+}
+
+// The product with GELU, where the library has it. Not in fp32, where the library's own tanh would be what decides how
+// near to the reference a job is.
+absl::StatusOr<std::unique_ptr<Matmul>> CreateFused(const LinearShape& shape, MatmulFactory* matmuls) {
+  if (shape.gelu == WithGelu::kNot || shape.type == DataType::kFloat32) return std::unique_ptr<Matmul>();
+  const bool behind = shape.gelu == WithGelu::kBehind;
+  MatmulSpec spec = behind ? ForwardProduct(shape) : InputProduct(shape);
+  spec.epilogue = behind ? Epilogue::kGelu : Epilogue::kGeluGradient;
+  absl::StatusOr<std::unique_ptr<Matmul>> fused = matmuls->Create(spec);
+  if (absl::IsUnimplemented(fused.status())) return std::unique_ptr<Matmul>();
+  return fused;
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape, MatmulFactory* matmuls) {
   const bool out_in = shape.layout == WeightLayout::kOutIn;
-  const int64_t weight_ld = out_in ? shape.in : shape.out;
-  PENSTOCK_ASSIGN_OR_RETURN(auto forward, matmuls->Create({.m = shape.out,
-                                                           .n = shape.rows,
-                                                           .k = shape.in,
-                                                           .transpose_a = out_in,
-                                                           .transpose_b = false,
-                                                           .lda = weight_ld,
-                                                           .ldb = shape.in,
-                                                           .ldd = shape.out,
-                                                           .input = shape.type,
-                                                           .output = shape.type,
-                                                           .has_bias = shape.has_bias}));
-  PENSTOCK_ASSIGN_OR_RETURN(auto input, matmuls->Create({.m = shape.in,
-                                                         .n = shape.rows,
-                                                         .k = shape.out,
-                                                         .transpose_a = !out_in,
-                                                         .transpose_b = false,
-                                                         .lda = weight_ld,
-                                                         .ldb = shape.out,
-                                                         .ldd = shape.in,
-                                                         .input = shape.type,
-                                                         .output = shape.type,
-                                                         .has_bias = false}));
+  PENSTOCK_ASSIGN_OR_RETURN(auto forward, matmuls->Create(ForwardProduct(shape)));
+  PENSTOCK_ASSIGN_OR_RETURN(auto input, matmuls->Create(InputProduct(shape)));
   // dW (in, out) = X dY' for kOutIn, (out, in) = dY X' for kInOut, into fp32.
   const int64_t first = out_in ? shape.in : shape.out;
   const int64_t second = out_in ? shape.out : shape.in;
@@ -92,8 +150,9 @@ absl::StatusOr<std::unique_ptr<Linear>> CreateLinear(const LinearShape& shape, M
                                                           .input = shape.type,
                                                           .output = DataType::kFloat32,
                                                           .has_bias = false}));
+  PENSTOCK_ASSIGN_OR_RETURN(auto fused, CreateFused(shape, matmuls));
   return std::unique_ptr<Linear>(
-      std::make_unique<CudaLinear>(shape, std::move(forward), std::move(input), std::move(weight)));
+      std::make_unique<CudaLinear>(shape, std::move(forward), std::move(input), std::move(weight), std::move(fused)));
 }
 
 }  // namespace penstock::cuda

@@ -44,19 +44,17 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
                        float* logits, RowReduction* reductions) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    PENSTOCK_RETURN_IF_ERROR(RowsOf(context).CheckTargets(targets, shape_.rows, shape_.vocab_size));
     PENSTOCK_RETURN_IF_ERROR(products_.project->Run(context, weight, x, nullptr, logits, /*accumulate=*/false));
     return ToStatus(ReduceRows(sizes_, logits, targets, Parts(reductions), StreamOf(context)), "rows of logits");
   }
 
-  absl::StatusOr<LossSum> Loss(const OpContext& context, const RowReduction* all,
-                               const int32_t* targets) const override {
+  absl::Status Loss(const OpContext& context, const RowReduction* all, const int32_t* targets, LossSum* total,
+                    GradientMode mode) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    const RowLosses rows = RowsOf(context);
-    PENSTOCK_RETURN_IF_ERROR(ToStatus(
-        FinishRows(sizes_, Parts(all), targets, /*logits=*/nullptr, rows.losses(), rows.total(), StreamOf(context)),
-        "the loss"));
-    return rows.Read();
+    return ToStatus(
+        FinishRows(sizes_, Parts(all), targets, /*logits=*/nullptr, RowsOf(context).losses(),
+                   reinterpret_cast<CrossEntropyTotal*>(total), mode == GradientMode::kAdd, StreamOf(context)),
+        "the loss");
   }
 
   absl::Status Backward(const OpContext& context, const void* x, const void* weight, const RowReduction* all,

@@ -13,6 +13,15 @@
 
 namespace penstock::cuda {
 
+// What becomes of the product, of which `aux` has the layout and the type.
+enum class Epilogue {
+  kNone,
+  // aux = D as it would have been, D = gelu(aux), of GELU's tanh form.
+  kGelu,
+  // D = D as it would have been times gelu'(aux).
+  kGeluGradient,
+};
+
 struct MatmulSpec {
   int64_t m = 0;
   int64_t n = 0;
@@ -27,6 +36,7 @@ struct MatmulSpec {
   DataType output = DataType::kFloat32;  // of D and the bias
   // A bias (m), added to every column.
   bool has_bias = false;
+  Epilogue epilogue = Epilogue::kNone;
 };
 
 // Thread-safety: const after creation.
@@ -34,15 +44,17 @@ class Matmul {
  public:
   virtual ~Matmul() = default;
   virtual int64_t workspace_bytes() const = 0;
-  // `accumulate` adds to D. Sums are fp32; the same call gives the same bits.
+  // `accumulate` adds to D, where there is no epilogue. `aux`: the epilogue's, at a multiple of 16 bytes. Sums are
+  // fp32; the same call gives the same bits.
   virtual absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
-                           bool accumulate) const = 0;
+                           bool accumulate, void* aux = nullptr) const = 0;
 };
 
 // Thread-safe; outlives what it makes.
 class MatmulFactory {
  public:
   virtual ~MatmulFactory() = default;
+  // UNIMPLEMENTED for an epilogue that the library hasn't got for these sizes and types.
   virtual absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) = 0;
 };
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "worker/cuda/status.h"
+#include "worker/ops/cuda/host_wait.h"
 #include "worker/ops/cuda/operations.h"
 #include "worker/ops/cuda/tokens.h"
 
@@ -12,6 +13,9 @@ namespace penstock::cuda {
 
 static_assert(sizeof(RowPart) == sizeof(RowReduction) && offsetof(RowPart, sum) == offsetof(RowReduction, sum) &&
               offsetof(RowPart, target_logit) == offsetof(RowReduction, target_logit));
+
+static_assert(sizeof(CrossEntropyTotal) == sizeof(LossSum) &&
+              offsetof(CrossEntropyTotal, target_count) == offsetof(LossSum, target_count));
 
 int64_t RowLosses::bytes(int64_t rows) { return 2 * kBadTokenBytes + rows * static_cast<int64_t>(sizeof(double)); }
 
@@ -34,7 +38,7 @@ absl::StatusOr<LossSum> RowLosses::Read() const {
   CrossEntropyTotal sum{};
   PENSTOCK_RETURN_IF_ERROR(
       ToStatus(cudaMemcpyAsync(&sum, total(), sizeof(sum), cudaMemcpyDefault, stream), "the loss"));
-  PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream), "the loss"));
+  PENSTOCK_RETURN_IF_ERROR(WaitForStream(stream, "the loss"));
   return LossSum{sum.loss, sum.target_count};
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/base/status_macros.h"
 #include "worker/cuda/status.h"
+#include "worker/ops/cuda/host_wait.h"
 #include "worker/ops/cuda/kernels/embedding.h"
 #include "worker/ops/cuda/operations.h"
 
@@ -15,13 +16,13 @@ absl::StatusOr<std::optional<BadToken>> FindBadToken(const OpContext& context, c
   unsigned long long found = kAllGood;
   PENSTOCK_RETURN_IF_ERROR(
       ToStatus(cudaMemcpyAsync(&found, first, sizeof(found), cudaMemcpyDefault, stream), "checking tokens"));
-  PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream), "checking tokens"));
+  PENSTOCK_RETURN_IF_ERROR(WaitForStream(stream, "checking tokens"));
   if (found == kAllGood) return std::nullopt;
   BadToken bad = {.index = static_cast<int64_t>(found), .token = 0};
   PENSTOCK_RETURN_IF_ERROR(
       ToStatus(cudaMemcpyAsync(&bad.token, tokens + bad.index, sizeof(bad.token), cudaMemcpyDefault, stream),
                "a token outside the vocabulary"));
-  PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream), "a token outside the vocabulary"));
+  PENSTOCK_RETURN_IF_ERROR(WaitForStream(stream, "a token outside the vocabulary"));
   return bad;
 }
 

@@ -77,10 +77,18 @@ template <typename T>
 class DeviceStructs {
  public:
   DeviceStructs(Backend* backend, int64_t count)
-      : memory_(backend->Allocate(count * static_cast<int64_t>(sizeof(T))).value()) {}
+      : backend_(backend), memory_(backend->Allocate(count * static_cast<int64_t>(sizeof(T))).value()) {}
   T* data() const { return reinterpret_cast<T*>(memory_->data()); }
+  std::vector<T> Read() const {
+    std::vector<T> values(static_cast<size_t>(memory_->size()) / sizeof(T));
+    if (!backend_->Copy({}, memory_->data(), values.data(), memory_->size()).ok() || !backend_->Synchronize({}).ok()) {
+      ADD_FAILURE() << "the device's memory can't be read";
+    }
+    return values;
+  }
 
  private:
+  Backend* const backend_;
   std::unique_ptr<DeviceMemory> memory_;
 };
 

@@ -143,7 +143,8 @@ __global__ void GradientKernel(SplitSizes sizes, const RowPart* all, const int32
 }
 
 // One block.
-__global__ void TotalKernel(const double* losses, const int32_t* targets, int64_t rows, CrossEntropyTotal* total) {
+__global__ void TotalKernel(const double* losses, const int32_t* targets, int64_t rows, CrossEntropyTotal* total,
+                            bool add) {
   __shared__ double sums[kWarps];
   double loss = 0;
   double count = 0;  // exact up to 2^53
@@ -154,8 +155,8 @@ __global__ void TotalKernel(const double* losses, const int32_t* targets, int64_
   loss = BlockSum(loss, sums);
   count = BlockSum(count, sums);
   if (threadIdx.x == 0) {
-    total->loss = loss;
-    total->target_count = static_cast<int64_t>(count);
+    total->loss = loss + (add ? total->loss : 0);
+    total->target_count = static_cast<int64_t>(count) + (add ? total->target_count : 0);
   }
 }
 
@@ -166,7 +167,8 @@ cudaError_t SoftmaxCrossEntropy(float* logits, const int32_t* targets, int64_t r
   const cudaError_t error = Launch(RowKernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, logits,
                                    targets, vocab_size, gradient, losses);
   if (error != cudaSuccess) return error;
-  return Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, rows, total);
+  return Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, rows, total,
+                /*add=*/false);
 }
 
 cudaError_t ReduceRows(const SplitSizes& sizes, const float* logits, const int32_t* targets, RowPart* parts,
@@ -176,11 +178,11 @@ cudaError_t ReduceRows(const SplitSizes& sizes, const float* logits, const int32
 }
 
 cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
-                       double* losses, CrossEntropyTotal* total, cudaStream_t stream) {
+                       double* losses, CrossEntropyTotal* total, bool add, cudaStream_t stream) {
   cudaError_t error =
       Launch(LossKernel, dim3(BlocksFor(sizes.rows, kThreads)), dim3(kThreads), 0, stream, sizes, all, targets, losses);
   if (error != cudaSuccess) return error;
-  error = Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, sizes.rows, total);
+  error = Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, sizes.rows, total, add);
   if (error != cudaSuccess || logits == nullptr) return error;
   return GradientOfRows(sizes, all, targets, logits, sizes.vocab_end - sizes.vocab_begin, logits, stream);
 }

@@ -38,9 +38,10 @@ struct SplitSizes {
 // logits (rows, columns); writes parts (rows).
 cudaError_t ReduceRows(const SplitSizes& sizes, const float* logits, const int32_t* targets, RowPart* parts,
                        cudaStream_t stream);
-// all (ranks, rows). Replaces the logits by their gradient, unless they are null.
+// all (ranks, rows). Replaces the logits by their gradient, unless they are null. With `add` the sums are added to
+// *total.
 cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
-                       double* losses, CrossEntropyTotal* total, cudaStream_t stream);
+                       double* losses, CrossEntropyTotal* total, bool add, cudaStream_t stream);
 
 // gradient (rows, pitch), of which the columns are written: what FinishRows makes of the logits. It may be the logits,
 // where pitch is the number of columns. T: float or Bf16.

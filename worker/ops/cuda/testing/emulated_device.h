@@ -3,6 +3,7 @@
 #ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_
 #define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "worker/ops/backend.h"
@@ -11,6 +12,9 @@ namespace penstock {
 
 // Any number of them share the device's memory, and take turns in running.
 std::unique_ptr<Backend> CreateEmulatedDevice();
+
+// Times that the host has waited for one of them.
+int64_t EmulatedHostWaits();
 
 }  // namespace penstock
 

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <memory>
 
 #include "core/base/bfloat16.h"
@@ -16,8 +17,8 @@ class PlainMatmul : public Matmul {
   explicit PlainMatmul(const MatmulSpec& spec) : spec_(spec) {}
   int64_t workspace_bytes() const override { return 0; }
 
-  absl::Status Run(const OpContext&, const void* a, const void* b, const void* bias, void* d,
-                   bool accumulate) const override {
+  absl::Status Run(const OpContext&, const void* a, const void* b, const void* bias, void* d, bool accumulate,
+                   void* aux) const override {
     const emulator::DeviceAccess access;
     for (int64_t column = 0; column < spec_.n; ++column) {
       for (int64_t row = 0; row < spec_.m; ++row) {
@@ -30,6 +31,12 @@ class PlainMatmul : public Matmul {
         const int64_t at = column * spec_.ldd + row;
         if (spec_.has_bias) sum += Get(bias, spec_.output, row);
         if (accumulate) sum += Get(d, spec_.output, at);
+        if (spec_.epilogue == Epilogue::kGelu) {
+          Set(aux, spec_.output, at, sum);
+          sum = static_cast<float>(Gelu(static_cast<double>(sum)));
+        } else if (spec_.epilogue == Epilogue::kGeluGradient) {
+          sum *= static_cast<float>(GeluSlope(static_cast<double>(Get(aux, spec_.output, at))));
+        }
         Set(d, spec_.output, at, sum);
       }
     }
@@ -37,6 +44,13 @@ class PlainMatmul : public Matmul {
   }
 
  private:
+  // The tanh form, as cuBLASLt's.
+  static double Tanh(double x) { return std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); }
+  static double Gelu(double x) { return 0.5 * x * (1 + Tanh(x)); }
+  static double GeluSlope(double x) {
+    const double t = Tanh(x);
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
+  }
   static float Get(const void* values, DataType type, int64_t at) {
     return type == DataType::kBfloat16 ? ToFloat(static_cast<const Bfloat16*>(values)[at])
                                        : static_cast<const float*>(values)[at];
@@ -55,6 +69,8 @@ class PlainMatmul : public Matmul {
 class PlainMatmuls : public MatmulFactory {
  public:
   absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) override {
+    // As the library's: rows of aux at multiples of 16 bytes.
+    if (spec.epilogue != Epilogue::kNone && spec.ldd % 8 != 0) return absl::UnimplementedError("an odd epilogue");
     return std::unique_ptr<Matmul>(std::make_unique<PlainMatmul>(spec));
   }
 };
