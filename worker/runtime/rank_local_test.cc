@@ -196,8 +196,9 @@ TEST(RankLocalTest, WhenTheServiceIsSlowTheRanksRunAheadAsFarAsTheLagAllowsAndTh
   WorkerMetrics worker_metrics(metrics);
   TestEpoch epoch({.spec = spec, .service = service, .log = &log, .metrics = &worker_metrics});
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
-  // Steps 1 to 3 are in the queue, step 4 is done and waits to be.
-  while (epoch.rank(1).cursor().step() < 4 || epoch.rank(1).cursor().instruction() != kMirrorActivity) {
+  // Steps 1 to 3 are in the queue, step 4 has its gradients and waits to be.
+  while (epoch.rank(1).cursor().step() < 4 ||
+         epoch.rank(1).cursor().instruction().find(kMirrorActivity) == std::string::npos) {
     ASSERT_LT(absl::Now(), deadline) << epoch.rank(1).cursor().DebugString();
     absl::SleepFor(absl::Milliseconds(1));
   }
