@@ -7,7 +7,7 @@ BIN is a bundle's folder bin/. Scenarios, one after the other, each in a process
 one that fails or hangs leaves the others alone:
   kill        kill -9 of one of the device's workers: the job goes on, to the digest of an undisturbed run
   operations  rates of a large copy, of an 8192-cubed bf16 product and of every operation, as shares of these two, and
-              attention beside FlashAttention as PyTorch has it (bench/operations_bench beside BIN)
+              attention beside FlashAttention as PyTorch has it (bench/device_kernels_bench beside BIN)
   speed_124m  tokens a second of GPT-2 124M in bf16, with the mirror and without; PyTorch's with torch.compile
   speed_1b    the same of a GPT with 1.3 billion parameters
   parity      a small GPT-2 in fp32 and bf16, with both placements, pipelines and data ranks: the losses of all steps
@@ -229,31 +229,29 @@ TORCH_ATTENTION = """
 import json, sys, time, torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-results = {}
-for name, (B, T, H, D) in json.loads(sys.argv[1]).items():
-    q, k, v = (torch.randn(B, H, T, D, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
-    dy = torch.randn(B, H, T, D, device="cuda", dtype=torch.bfloat16)
-    def median(run):
-        times = []
-        for i in range(8):
-            torch.cuda.synchronize(); begin = time.perf_counter()
-            for _ in range(20):
-                run()
-            torch.cuda.synchronize(); times.append((time.perf_counter() - begin) / 20)
-        return sorted(times[3:])[2]
-    flops = 2.0 * B * H * T * T * D
-    for backend in ["FLASH_ATTENTION", "CUDNN_ATTENTION"]:
-        try:
-            with sdpa_kernel(getattr(SDPBackend, backend)):
-                forward = median(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
-                y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-                backward = median(lambda: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True))
-        except (AttributeError, RuntimeError) as error:
-            results.setdefault(backend.lower(), {})[name] = str(error).splitlines()[0]
-            continue
-        results.setdefault(backend.lower(), {})[name] = flops / forward
-        results[backend.lower()][name.replace("attention", "attention backward")] = 2.5 * flops / backward
-print(json.dumps({"version": torch.__version__, **results}))
+B, T, H, D = json.loads(sys.argv[1])
+q, k, v = (torch.randn(B, H, T, D, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+dy = torch.randn(B, H, T, D, device="cuda", dtype=torch.bfloat16)
+def median(run):
+    times = []
+    for i in range(8):
+        torch.cuda.synchronize(); begin = time.perf_counter()
+        for _ in range(20):
+            run()
+        torch.cuda.synchronize(); times.append((time.perf_counter() - begin) / 20)
+    return sorted(times[3:])[2]
+flops = 2.0 * B * H * T * T * D
+results = {"version": torch.__version__}
+for backend in ["FLASH_ATTENTION", "CUDNN_ATTENTION"]:
+    try:
+        with sdpa_kernel(getattr(SDPBackend, backend)):
+            forward = median(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            backward = median(lambda: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True))
+        results[backend.lower()] = {"attention forward": flops / forward, "attention backward": 2.5 * flops / backward}
+    except (AttributeError, RuntimeError) as error:
+        results[backend.lower()] = {"error": str(error).splitlines()[0]}
+print(json.dumps(results))
 """
 
 
@@ -276,43 +274,44 @@ def goal(name, value, least=None, most=None):
             **({"at_most": most} if most is not None else {}), "met": met}
 
 
-def bench(options):
-    """tests/bench/operations_bench's object."""
-    program = pathlib.Path(options.bin).parent / "bench" / "operations_bench"
-    command = [options.bench or program, f"--device={options.device}"] + (["--small"] if options.small else [])
+def bench(options, sizes):
+    """tests/bench/device_kernels_bench's object, for the sizes of a speed."""
+    _, hidden, heads, tokens, _, batch = sizes
+    program = options.bench or pathlib.Path(options.bin).parent / "bench" / "device_kernels_bench"
+    command = [program, f"--device={options.device.removeprefix('cuda:')}", f"--hidden={hidden}", f"--heads={heads}",
+               f"--seq_length={tokens}", f"--batch={batch}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise RuntimeError(f"no operations_bench: {error}") from error
-    if not done.stdout:
-        raise RuntimeError(f"operations_bench: {done.stderr[-1000:]}")
+        raise RuntimeError(f"no device_kernels_bench: {error}") from error
+    if done.returncode != 0:
+        raise RuntimeError(f"device_kernels_bench: {done.stderr[-1000:]}")
     return json.loads(done.stdout)
 
 
 def operations(options):
-    measured = bench(options)
-    rates = measured["operations"]
-    copy = rates["copy"]["bytes_per_second"]
-    result = {"passed": "error" not in measured, "device": measured["device"], "operations": rates, "goals": []}
-    if "error" in measured:
-        result["error"] = measured["error"]
-    product = rates.get("product", {}).get("flops_per_second")
-    for name, figures in rates.items():
-        if "bytes_per_second" in figures and name != "copy":
-            figures["share_of_copy"] = round(figures["bytes_per_second"] / copy, 3)
-            result["goals"].append(goal(f"{name}: share of the copy's bandwidth", figures["share_of_copy"], least=0.85))
-        if "flops_per_second" in figures and product:
-            figures["share_of_product"] = round(figures["flops_per_second"] / product, 3)
     if options.device == "cpu":
-        return result
-    shapes = {name: [int(size) for size in name.split(" ", 1)[1].split(" x ")]
-              for name in rates if name.startswith("attention ") and "backward" not in name}
-    peer = torch(TORCH_ATTENTION, json.dumps(shapes), limit=300)
-    result["torch"] = peer
-    for name, rate in peer.get("flash_attention", {}).items():
-        if name in rates and not isinstance(rate, str):
-            share = rates[name]["flops_per_second"] / rate
-            result["goals"].append(goal(f"{name}: share of FlashAttention's rate", share, least=0.6))
+        return {"passed": True, "skipped": "the kernels are a GPU's"}
+    result = {"passed": True, "goals": []}
+    for name, sizes in SIZES.items():
+        measured = bench(options, sizes)
+        result[name] = measured
+        rates = {}
+        for kernel in measured["kernels"]:
+            if "of_copy" in kernel and kernel["kernel"] != "copy":
+                result["goals"].append(goal(f"{kernel['kernel']}, sizes of {name}: share of the copy's bandwidth",
+                                            kernel["of_copy"], least=0.85))
+            elif "tflops" in kernel:
+                rates[kernel["kernel"]] = 1e12 * kernel["tflops"]
+        result.setdefault("product", rates.get("product", 0))
+        _, hidden, heads, tokens, _, batch = sizes
+        peer = torch(TORCH_ATTENTION, json.dumps([batch, tokens, heads, hidden // heads]), limit=300)
+        measured["torch"] = peer
+        theirs = peer.get("flash_attention", {})
+        for kernel, rate in rates.items():
+            if kernel in theirs:
+                result["goals"].append(goal(f"{kernel}, sizes of {name}: share of FlashAttention's rate",
+                                            rate / theirs[kernel], least=0.6))
     return result
 
 
@@ -398,7 +397,7 @@ def parse():
     parser.add_argument("--batch", type=int, default=0, help="samples in a step of the speeds, in place of their own")
     parser.add_argument("--small", action="store_true", help="sizes that a CPU gets done")
     parser.add_argument("--limit", type=float, default=1, help="factor for all time limits")
-    parser.add_argument("--bench", default="", help="operations_bench, where it isn't beside BIN")
+    parser.add_argument("--bench", default="", help="device_kernels_bench, where it isn't beside BIN")
     parser.add_argument("--only", default=",".join(scenario.__name__ for scenario in SCENARIOS))
     # What the parent has found out.
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
@@ -443,9 +442,8 @@ def main():
         passed = passed and result["passed"]
         # What is known so far, should the machine go away.
         print(json.dumps({scenario.__name__: result}), file=sys.stderr, flush=True)
-        product = result.get("operations", {}).get("product", {})
-        if "flops_per_second" in product:
-            arguments.append(f"--product={product['flops_per_second']}")
+        if "product" in result:
+            arguments.append(f"--product={result['product']}")
     summary["passed"] = passed
     summary["goals"] = {scenario.__name__: summary[scenario.__name__]["goals"] for scenario in SCENARIOS
                         if "goals" in summary.get(scenario.__name__, {})}
