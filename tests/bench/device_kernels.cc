@@ -180,7 +180,7 @@ class Maker {
     const auto* const tokens_there = reinterpret_cast<const int32_t*>(ids);
     const double row = static_cast<double>(sizes_.hidden);
     const double rows = distinct + static_cast<double>(sizes_.seq_length);
-    Add("embedding forward, with its check", 0, TensorBytes(1) + rows * row * static_cast<double>(element_bytes_),
+    Add("embedding forward", 0, TensorBytes(1) + rows * row * static_cast<double>(element_bytes_),
         [=] { return embedding->Forward(context, tokens_there, wte, wpe, x); });
     Add("embedding backward", 0, TensorBytes(1) + rows * row * 8,
         [=] { return embedding->Backward(context, tokens_there, x, dwte, dwpe); });

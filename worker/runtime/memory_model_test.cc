@@ -178,7 +178,8 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
       EXPECT_GE(scratch, workspace - (int64_t{1} << 20));
       // What is staged is less than the memory for it, so it is all that a rank pushes or pulls at once.
       if (job.gpu) {
-        const auto traffic = TrafficOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh).value();
+        const auto traffic =
+            TrafficOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh, /*shards=*/1).value();
         const RankTraffic& mine = traffic[static_cast<size_t>(rank)];
         const int64_t staged = planned.host_bytes - both.host.total_bytes();
         EXPECT_GE(staged, std::max(mine.pushed, mine.pulled));
