@@ -54,28 +54,6 @@ def count(report):
     return {"passed": len(cases) - skipped - failed, "failed": failed, "skipped": skipped}
 
 
-# What the kernels' benchmark is asked for: GPT-2 124M, a GPT of 1.3B's width, and fp32.
-KERNEL_SIZES = [[], "--hidden=2048 --heads=16 --batch=4 --seq_length=2048".split(), ["--precision=fp32"]]
-
-
-def time_kernels(root):
-    """The objects that device_kernels_bench prints, or why it printed none; nothing for a bundle without it."""
-    program = root / "bench" / "device_kernels_bench"
-    if not program.exists():
-        return None
-    results = []
-    for flags in KERNEL_SIZES:
-        try:
-            done = subprocess.run([str(program), *flags], capture_output=True, text=True, errors="replace",
-                                  timeout=LIMIT_SECONDS)
-            results.append(json.loads(done.stdout))
-        except subprocess.TimeoutExpired:
-            results.append({"error": f"took more than {LIMIT_SECONDS} s"})
-        except json.JSONDecodeError:
-            results.append({"error": (done.stdout + done.stderr)[-4000:]})
-    return results
-
-
 def train(root):
     """scenarios.py's object; nothing for a bundle without programs."""
     if not (root / "bin" / "penstock-local").exists():
@@ -116,15 +94,11 @@ def main():
         "skipped": sum(result["skipped"] for result in results),
         "tests": results,
     }
-    kernels = time_kernels(root)
-    if kernels is not None:
-        summary["kernels"] = kernels
     if training is not None:
         summary["training"] = training
     print(json.dumps(summary, indent=1))
     # Where everything was skipped nothing was shown.
-    timed = not any("error" in result for result in kernels or [])
-    good = summary["failed"] == 0 and timed and (training is None or training["passed"])
+    good = summary["failed"] == 0 and (training is None or training["passed"])
     return 0 if tests and good and summary["passed"] > 0 else 1
 
 

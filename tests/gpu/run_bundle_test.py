@@ -47,19 +47,6 @@ class RunBundleTest(unittest.TestCase):
         self.assertEqual((summary["passed"], summary["failed"]), (2, 1))
         self.assertIn("said", summary["tests"][1]["output"])
 
-    def test_times_of_kernels(self):
-        script(self.root / "tests", "a_gpu_test", [{"result": "COMPLETED"}], 0)
-        (self.root / "bench").mkdir()
-        program = self.root / "bench" / "device_kernels_bench"
-        program.write_text("#!/bin/sh\necho '{\"flags\": \"'$*'\"}'\n")
-        program.chmod(0o755)
-        code, summary = run(self.root)
-        self.assertEqual(code, 0)
-        self.assertIn({"flags": "--precision=fp32"}, summary["kernels"])
-        program.write_text("#!/bin/sh\necho no card >&2\nexit 1\n")
-        code, summary = run(self.root)
-        self.assertEqual((code, summary["kernels"][0]), (1, {"error": "no card\n"}))
-
     def test_only_skipped_is_a_failure(self):
         script(self.root / "tests", "a_gpu_test", [{"result": "SKIPPED"}], 0)
         code, summary = run(self.root)
