@@ -131,7 +131,12 @@ void FieldReader::ReadMap(const YamlNode& node, const std::string& path, Message
       Fail(key->line, field_path, absl::StrCat("comes twice, first on line ", first->second, "; keep one of them"));
       continue;
     }
-    file_->positions[field_path] = PositionOf(key->line);
+    // An override's sections stay where they were written: what is missing in them is missing there.
+    if (field_path.size() < override_path_.size()) {
+      file_->positions.try_emplace(field_path, PositionOf(key->line));
+    } else {
+      file_->positions[field_path] = PositionOf(key->line);
+    }
     ReadEntry(*value, field_path, *field, message);
   }
 }

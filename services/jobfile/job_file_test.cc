@@ -206,6 +206,8 @@ TEST(JobFileTest, OverridesComeLast) {
   EXPECT_EQ(file.PositionOf("training.steps"), "--set training.steps");
   EXPECT_EQ(file.PositionOf("model.heads"), "job.yaml:2");
   EXPECT_EQ(file.PositionOf("parallel.zero.stage"), "--set parallel");
+  // What is missing is missing in the file.
+  EXPECT_EQ(file.PositionOf("training.validate_every_steps"), "job.yaml:4");
 }
 
 TEST(JobFileTest, BadOverridesAreExplained) {
