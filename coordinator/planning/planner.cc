@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "coordinator/planning/imagined_cluster.h"
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
@@ -66,32 +67,6 @@ absl::StatusOr<std::vector<v1::MemberInfo>> OfOneKind(const std::vector<v1::Memb
   return largest == nullptr ? std::vector<v1::MemberInfo>() : *largest;
 }
 
-// `count` workers like the first one, `per_host` on each host; shards stay where they are.
-absl::StatusOr<std::vector<v1::MemberInfo>> Imagined(const std::vector<v1::MemberInfo>& registered, uint32_t count,
-                                                     uint32_t per_host) {
-  if (registered.empty()) {
-    return absl::FailedPreconditionError("no worker is registered, so nobody knows how fast another one would be");
-  }
-  if (count > kImaginedWorkersMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a plan for ", count, " workers; at most ", kImaginedWorkersMax, " are supported"));
-  }
-  const v1::MemberInfo& first = registered[0];
-  if (per_host == 0) {
-    per_host = static_cast<uint32_t>(std::count_if(registered.begin(), registered.end(), [&](const auto& other) {
-      return other.host().id() == first.host().id();
-    }));
-  }
-  std::vector<v1::MemberInfo> workers;
-  for (uint32_t i = 0; i < count; ++i) {
-    v1::MemberInfo worker = first;
-    worker.set_id(absl::StrCat("worker-", i));
-    if (i >= per_host) worker.mutable_host()->set_id(absl::StrCat("imagined host ", i / per_host));
-    workers.push_back(std::move(worker));
-  }
-  return workers;
-}
-
 std::vector<int> Identity(size_t count) {
   std::vector<int> indices(count);
   std::iota(indices.begin(), indices.end(), 0);
@@ -132,12 +107,10 @@ CostCorrection Planner::CorrectionFor(const v1::JobSpec& spec) const {
 }
 
 absl::StatusOr<FoundPlan> Planner::Plan(const v1::PlanRequest& request, const Members& members) const {
-  PENSTOCK_ASSIGN_OR_RETURN(std::vector<v1::MemberInfo> workers,
-                            OfOneKind(Living(members, v1::MEMBER_ROLE_WORKER), request.spec()));
-  if (request.workers() > 0) {
-    PENSTOCK_ASSIGN_OR_RETURN(workers, Imagined(workers, request.workers(), request.workers_per_host()));
-  }
-  ClusterProfile cluster = MakeCluster(workers, Living(members, v1::MEMBER_ROLE_SHARD));
+  ClusterMembers registered = {{}, Living(members, v1::MEMBER_ROLE_SHARD)};
+  PENSTOCK_ASSIGN_OR_RETURN(registered.workers, OfOneKind(Living(members, v1::MEMBER_ROLE_WORKER), request.spec()));
+  PENSTOCK_ASSIGN_OR_RETURN(const ClusterMembers planned_for, Imagine(request, registered));
+  ClusterProfile cluster = MakeCluster(planned_for.workers, planned_for.shards);
   cluster.correction = CorrectionFor(request.spec());
   return SearchPlan(request.spec(), cluster, request.alternatives());
 }

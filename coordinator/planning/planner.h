@@ -26,16 +26,14 @@ namespace penstock {
 
 // Models whose corrections are remembered; the ones that were learnt first are forgotten first.
 inline constexpr size_t kCorrectedModelsMax = 256;
-// Workers of a cluster that isn't there yet.
-inline constexpr uint32_t kImaginedWorkersMax = 4096;
 
 class Planner {
  public:
   using Members = std::vector<v1::MemberStatus>;
 
-  // The errors of SearchPlan; RESOURCE_EXHAUSTED where no worker has the device that the job asks for. `members`: of
-  // both roles, in their order; lost ones are left out. Of several kinds of workers (WorkerKind) it plans for one: GPUs
-  // before CPUs, of those that are enough for the job.
+  // The errors of SearchPlan and Imagine; RESOURCE_EXHAUSTED where no worker has the device that the job asks for.
+  // `members`: of both roles, in their order; lost ones are left out. Of several kinds of workers (WorkerKind) it plans
+  // for one: GPUs before CPUs, of those that are enough for the job.
   absl::StatusOr<FoundPlan> Plan(const v1::PlanRequest& request, const Members& members) const;
 
   // Makes a job ready to be queued: chooses what its `parallel: auto`, device and placement leave open, and says in

@@ -1,7 +1,9 @@
 #include "coordinator/planning/planner.h"
 
 #include <string>
+#include <vector>
 
+#include "coordinator/planning/imagined_cluster.h"
 #include "core/plan/job_rules.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -231,6 +233,40 @@ TEST(PlannerTest, PlansForAClusterThatIsNotThere) {
   request.set_workers_per_host(8);
   const auto crowded = planner.Plan(request, Cluster(2));
   EXPECT_GT(crowded->plan.step_seconds(), 2 * found->plan.step_seconds());
+  // A larger host gives each what it needs; more threads are faster still.
+  request.set_host_cores(64);
+  const auto roomy = planner.Plan(request, Cluster(2));
+  EXPECT_LT(roomy->plan.step_seconds(), crowded->plan.step_seconds() / 2);
+  request.set_worker_threads(8);
+  EXPECT_LT(planner.Plan(request, Cluster(2))->plan.step_seconds(), roomy->plan.step_seconds());
+  request.set_host_memory_bytes(uint64_t{80} << 30);
+  EXPECT_EQ(planner.Plan(request, Cluster(2))->plan.ranks(0).available_bytes(), uint64_t{9} << 30);
+}
+
+TEST(PlannerTest, WhatCannotBeImaginedIsRefused) {
+  const Planner planner;
+  v1::PlanRequest request;
+  *request.mutable_spec() = Job();
+  request.set_shards(2);
+  EXPECT_EQ(planner.Plan(request, Cluster(2)).status().code(), absl::StatusCode::kInvalidArgument);
+  request.set_workers(4);
+  EXPECT_TRUE(planner.Plan(request, Cluster(2)).ok());
+  EXPECT_EQ(planner.Plan(request, Cluster(0)).status().code(), absl::StatusCode::kFailedPrecondition);
+  request.set_shards(kImaginedMembersMax + 1);
+  EXPECT_EQ(planner.Plan(request, Cluster(2)).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(PlannerTest, ImaginedShardsAreSpreadOverHosts) {
+  v1::PlanRequest request;
+  request.set_workers(4);
+  request.set_workers_per_host(2);
+  request.set_shards(3);
+  const Planner::Members members = Cluster(1);
+  const auto imagined = Imagine(request, {{members[0].info()}, {members[1].info()}});
+  ASSERT_TRUE(imagined.ok()) << imagined.status();
+  const ClusterProfile cluster = MakeCluster(imagined->workers, imagined->shards);
+  EXPECT_EQ(cluster.hosts.size(), 2u);
+  EXPECT_EQ(cluster.shard_hosts, (std::vector<int>{0, 1, 0}));
 }
 
 TEST(PlannerTest, LearnsFromSteps) {

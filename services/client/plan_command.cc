@@ -29,11 +29,20 @@ absl::Status ReadFlags(const CommandLine& line, v1::PlanRequest* request) {
   if (line.Has("compare")) request->set_alternatives(kCompared);
   PENSTOCK_ASSIGN_OR_RETURN(const uint32_t workers, CountFlag(line, "workers"));
   PENSTOCK_ASSIGN_OR_RETURN(const uint32_t per_host, CountFlag(line, "workers-per-host"));
-  if (per_host > 0 && workers == 0) {
-    return absl::InvalidArgumentError("--workers-per-host needs --workers: how many there are in all");
+  PENSTOCK_ASSIGN_OR_RETURN(const uint32_t threads, CountFlag(line, "worker-threads"));
+  PENSTOCK_ASSIGN_OR_RETURN(const uint32_t cores, CountFlag(line, "host-cores"));
+  PENSTOCK_ASSIGN_OR_RETURN(const uint32_t memory_gib, CountFlag(line, "host-memory-gib"));
+  PENSTOCK_ASSIGN_OR_RETURN(const uint32_t shards, CountFlag(line, "shards"));
+  for (const char* const detail : {"workers-per-host", "worker-threads", "host-cores", "host-memory-gib", "shards"}) {
+    if (!line.Has(detail) || workers > 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--", detail, " needs --workers: how many there are in all"));
   }
   request->set_workers(workers);
   request->set_workers_per_host(per_host);
+  request->set_worker_threads(threads);
+  request->set_host_cores(cores);
+  request->set_host_memory_bytes(uint64_t{memory_gib} << 30);
+  request->set_shards(shards);
   return absl::OkStatus();
 }
 

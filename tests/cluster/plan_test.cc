@@ -56,6 +56,15 @@ TEST(PlanTest, PlansForProgramsAndRunsWhatItPlans) {
   for (const Json& other : plan["alternatives"]) EXPECT_FALSE(other["reason"].get<std::string>().empty());
   EXPECT_THAT(cluster.Ctl({"plan", file}).output, HasSubstr("s a step"));
 
+  // A cluster that isn't there.
+  const Json imagined =
+      cluster.CtlJson({"plan", file, "--set", "parallel.data=8", "--workers", "8", "--workers-per-host", "4",
+                       "--worker-threads", "4", "--host-cores", "16", "--host-memory-gib", "40", "--shards", "2"});
+  ASSERT_TRUE(imagined.is_object());
+  ASSERT_EQ(imagined["workers"].size(), 8u);
+  EXPECT_EQ(imagined["workers"][7]["available_bytes"], uint64_t{9} << 30);
+  EXPECT_THAT(cluster.Ctl({"plan", file, "--shards", "2"}).errors, HasSubstr("--shards needs --workers"));
+
   const Json job = cluster.RunJob("open", AutoText("open"));
   // Between the two nothing was learnt.
   EXPECT_EQ(job["mesh"], plan["mesh"]);
