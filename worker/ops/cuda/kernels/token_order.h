@@ -1,4 +1,6 @@
 // A batch's tokens grouped by token, each one's positions in their order: a stable counting sort by the tokens' bytes.
+// Why not CUB's radix sort, which the toolkit has: the emulator can't run it, so it would be untested without a card,
+// and the sort is a small part of a step. On a card CUB is what to measure this against.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_TOKEN_ORDER_H_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_TOKEN_ORDER_H_
 
