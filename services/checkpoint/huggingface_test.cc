@@ -329,7 +329,8 @@ TEST_F(HuggingFace, AJobTakesWhatItLeavesOutAndMayNotContradict) {
 
 TEST_F(HuggingFace, DifferencesAreFoundByTensor) {
   SmallState changed(7);
-  const Parameter& parameter = *SmallTable().Find("h.0.mlp.fc.bias");
+  const ParameterTable table = SmallTable();
+  const Parameter& parameter = *table.Find("h.0.mlp.fc.bias");
   float& element = changed.of[0][static_cast<size_t>(parameter.begin + 2)];
   element += 0.5F;
   const auto path = SaveSmallCheckpoint(blobs_, "/checkpoints/changed", 100, changed);
