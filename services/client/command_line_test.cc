@@ -11,26 +11,29 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-CommandLineParser MakeParser() {
-  return CommandLineParser("ctl", "A client.",
-                           {{"coordinator", "", "HOST:PORT", "where", "TEST_COORDINATOR", "localhost:1"},
-                            {"output", "o", "FORMAT", "how", "TEST_OUTPUT", "table"}},
-                           {{"job",
-                             "submit",
-                             {"FILE"},
-                             "submits",
-                             "",
-                             {{"detach", "", "", "go"}, {"set", "", "KEY=VALUE", "set", "", "", true}}},
-                            {"job", "list", {}, "lists", "", {}},
-                            {"job", "plot", {"JOB..."}, "draws", "", {}},
-                            {"worker", "list", {"[ID]"}, "lists", "", {}}});
+// Lives on: parsed lines point to its commands.
+const CommandLineParser& Parser() {
+  static const auto* const parser =
+      new CommandLineParser("ctl", "A client.",
+                            {{"coordinator", "", "HOST:PORT", "where", "TEST_COORDINATOR", "localhost:1"},
+                             {"output", "o", "FORMAT", "how", "TEST_OUTPUT", "table"}},
+                            {{"job",
+                              "submit",
+                              {"FILE"},
+                              "submits",
+                              "",
+                              {{"detach", "", "", "go"}, {"set", "", "KEY=VALUE", "set", "", "", true}}},
+                             {"job", "list", {}, "lists", "", {}},
+                             {"job", "plot", {"JOB..."}, "draws", "", {}},
+                             {"worker", "list", {"[ID]"}, "lists", "", {}}});
+  return *parser;
 }
 
 const char* NoEnvironment(const char*) { return nullptr; }
 
 TEST(CommandLineTest, FlagsStandAnywhereAndBothWays) {
-  auto line = MakeParser().Parse({"-o", "json", "job", "--set", "a=1", "submit", "x.yaml", "--set=b=2", "--detach"},
-                                 NoEnvironment);
+  auto line =
+      Parser().Parse({"-o", "json", "job", "--set", "a=1", "submit", "x.yaml", "--set=b=2", "--detach"}, NoEnvironment);
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->command->verb, "submit");
   EXPECT_THAT(line->arguments, ElementsAre("x.yaml"));
@@ -44,18 +47,18 @@ TEST(CommandLineTest, EnvironmentStandsBetweenDefaultAndFlag) {
   auto environment = [](const char* name) -> const char* {
     return strcmp(name, "TEST_OUTPUT") == 0 ? "json" : nullptr;
   };
-  EXPECT_EQ(MakeParser().Parse({"job", "list"}, environment)->Flag("output"), "json");
-  EXPECT_EQ(MakeParser().Parse({"job", "list", "--output=table"}, environment)->Flag("output"), "table");
+  EXPECT_EQ(Parser().Parse({"job", "list"}, environment)->Flag("output"), "json");
+  EXPECT_EQ(Parser().Parse({"job", "list", "--output=table"}, environment)->Flag("output"), "table");
 }
 
 TEST(CommandLineTest, SingleDashAndWhatFollowsDoubleDashAreArguments) {
-  EXPECT_THAT(MakeParser().Parse({"job", "submit", "-"}, NoEnvironment)->arguments, ElementsAre("-"));
-  EXPECT_THAT(MakeParser().Parse({"job", "submit", "--", "-o"}, NoEnvironment)->arguments, ElementsAre("-o"));
+  EXPECT_THAT(Parser().Parse({"job", "submit", "-"}, NoEnvironment)->arguments, ElementsAre("-"));
+  EXPECT_THAT(Parser().Parse({"job", "submit", "--", "-o"}, NoEnvironment)->arguments, ElementsAre("-o"));
 }
 
 TEST(CommandLineTest, AnArgumentWithDotsMayBeGivenSeveralTimes) {
-  EXPECT_THAT(MakeParser().Parse({"job", "plot", "a"}, NoEnvironment)->arguments, ElementsAre("a"));
-  EXPECT_THAT(MakeParser().Parse({"job", "plot", "a", "b", "c"}, NoEnvironment)->arguments, ElementsAre("a", "b", "c"));
+  EXPECT_THAT(Parser().Parse({"job", "plot", "a"}, NoEnvironment)->arguments, ElementsAre("a"));
+  EXPECT_THAT(Parser().Parse({"job", "plot", "a", "b", "c"}, NoEnvironment)->arguments, ElementsAre("a", "b", "c"));
 }
 
 struct BadLine {
@@ -66,7 +69,7 @@ struct BadLine {
 class BadCommandLineTest : public ::testing::TestWithParam<BadLine> {};
 
 TEST_P(BadCommandLineTest, SaysWhatWouldBeRight) {
-  auto line = MakeParser().Parse(GetParam().arguments, NoEnvironment);
+  auto line = Parser().Parse(GetParam().arguments, NoEnvironment);
   ASSERT_FALSE(line.ok());
   EXPECT_EQ(line.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(line.status().message()), HasSubstr(GetParam().message));
@@ -85,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(All, BadCommandLineTest,
                                            BadLine{{"job", "list", "-o"}, "--output needs a value"}));
 
 TEST(CommandLineTest, HelpNamesEveryCommandAndFlag) {
-  const CommandLineParser parser = MakeParser();
+  const CommandLineParser& parser = Parser();
   auto line = parser.Parse({"--help"}, NoEnvironment);
   ASSERT_TRUE(line.ok());
   EXPECT_TRUE(line->help);
