@@ -31,9 +31,9 @@ bool Violations::CheckInteger(std::string_view field, uint64_t value, uint64_t l
   return false;
 }
 
-bool Violations::CheckRequired(std::string_view field, uint64_t value, uint64_t high) {
+bool Violations::CheckRequired(std::string_view field, uint64_t value, uint64_t high, std::string_view otherwise) {
   if (value != 0) return CheckInteger(field, value, 1, high);
-  Add(field, absl::StrCat("is missing or 0; must be from 1 to ", high));
+  Add(field, absl::StrCat("is missing or 0; must be from 1 to ", high, std::string(otherwise)));
   return false;
 }
 

@@ -31,8 +31,8 @@ class Violations {
   void Add(std::string_view field, std::string message);
   // The checks below add a violation and return false when the value is outside.
   bool CheckInteger(std::string_view field, uint64_t value, uint64_t low, uint64_t high);
-  // The same for a field that has no default, where 0 may also mean that it isn't there.
-  bool CheckRequired(std::string_view field, uint64_t value, uint64_t high);
+  // The same for a field that has no default, where 0 may also mean that it isn't there. `otherwise` ends the message.
+  bool CheckRequired(std::string_view field, uint64_t value, uint64_t high, std::string_view otherwise = "");
   bool CheckNumber(std::string_view field, double value, const Interval& interval);
 
   bool empty() const { return violations_.empty(); }

@@ -31,13 +31,8 @@ void CheckSchedule(const v1::LearningRateSchedule& schedule, Violations* violati
 void CheckTraining(const v1::TrainingSpec& training, Violations* violations) {
   violations->CheckRequired("training.steps", training.steps(), kStepsMax);
   violations->CheckRequired("training.global_batch_size", training.global_batch_size(), kGlobalBatchMax);
-  if (training.micro_batch_size() == 0) {
-    violations->Add("training.micro_batch_size",
-                    absl::StrCat("is missing or 0; must be from 1 to ", kMicroBatchMax,
-                                 ", or with parallel.plan: auto it is chosen"));
-  } else {
-    violations->CheckInteger("training.micro_batch_size", training.micro_batch_size(), 1, kMicroBatchMax);
-  }
+  violations->CheckRequired("training.micro_batch_size", training.micro_batch_size(), kMicroBatchMax,
+                            ", or with parallel.plan: auto it is chosen");
   if (training.precision() != v1::TrainingSpec::PRECISION_FP32 &&
       training.precision() != v1::TrainingSpec::PRECISION_BF16) {
     violations->Add("training.precision", absl::StrCat("has the unknown value ", static_cast<int>(training.precision()),
