@@ -65,7 +65,7 @@ class GlooMesh : public std::enable_shared_from_this<GlooMesh> {
   void Register(std::shared_ptr<GlooTransfer> transfer);
   void Forget(GlooTransfer* transfer);
 
-  // For a short send that isn't waited for yet: the one to wait for now, or null.
+  // Keeps a short send for a later wait. Returns the one that has to be waited for now, or null.
   std::shared_ptr<GlooTransfer> Defer(std::shared_ptr<GlooTransfer> send);
   // Waits for all of those, unless the mesh has failed.
   absl::Status Flush();

@@ -1,9 +1,10 @@
-// Where a block of attention's kernels works: one head of one sample.
+// Where a block of attention's kernels works: one head of one sample. And how they are launched.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_HEAD_CUH_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_HEAD_CUH_
 
 #include "worker/ops/cuda/kernels/attention_sizes.h"
 #include "worker/ops/cuda/kernels/common.cuh"
+#include "worker/ops/cuda/kernels/launch.h"
 
 namespace penstock::cuda {
 
@@ -43,6 +44,17 @@ __device__ inline Head HeadOf(const AttentionSizes& s, int64_t index) {
   head.out_begin = b * s.seq_length * head.out_stride + h * s.head_dim;
   head.row_begin = index * s.seq_length;
   return head;
+}
+
+// A block for each `rows` positions (x) of each head (y), with more dynamic shared memory than a kernel has by default.
+template <typename... Parameters, typename... Arguments>
+cudaError_t LaunchHeads(void (*kernel)(Parameters...), const AttentionSizes& sizes, int rows, int threads,
+                        size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+  if (error != cudaSuccess) return error;
+  return Launch(kernel, dim3(BlocksFor(sizes.seq_length, rows), static_cast<unsigned>(sizes.batch * sizes.heads)),
+                dim3(static_cast<unsigned>(threads)), shared_bytes, stream, sizes, arguments...);
 }
 
 }  // namespace penstock::cuda

@@ -6,7 +6,6 @@
 #include "worker/ops/cuda/kernels/adamw_element.h"
 #include "worker/ops/cuda/kernels/attention_head.cuh"
 #include "worker/ops/cuda/kernels/common.cuh"
-#include "worker/ops/cuda/kernels/launch.h"
 
 namespace penstock::cuda {
 namespace {
@@ -256,18 +255,13 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
   }
 }
 
-// A launch with more dynamic shared memory than a kernel has by default.
 template <typename... Parameters, typename... Arguments>
 cudaError_t LaunchTiles(void (*kernel)(Parameters...), const AttentionSizes& sizes, int tiles, int scores,
                         cudaStream_t stream, Arguments... arguments) {
   const size_t bytes = (static_cast<size_t>(tiles) * kTile * PitchOf(sizes.head_dim) +
                         static_cast<size_t>(scores) * kTile * (kTile + 1)) *
                        sizeof(float);
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  if (error != cudaSuccess) return error;
-  return Launch(kernel, dim3(BlocksFor(sizes.seq_length, kTile), static_cast<unsigned>(sizes.batch * sizes.heads)),
-                dim3(kThreads), bytes, stream, sizes, arguments...);
+  return LaunchHeads(kernel, sizes, kTile, kThreads, bytes, stream, arguments...);
 }
 
 template <typename T, int kColumns>

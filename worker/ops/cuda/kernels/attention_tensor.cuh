@@ -4,7 +4,6 @@
 
 #include "worker/ops/cuda/kernels/adamw_element.h"
 #include "worker/ops/cuda/kernels/attention_head.cuh"
-#include "worker/ops/cuda/kernels/launch.h"
 #include "worker/ops/cuda/kernels/mma.cuh"
 
 namespace penstock::cuda {
@@ -141,12 +140,8 @@ inline bool CopiesAligned(const AttentionSizes& sizes, const void* qkv, const vo
 template <typename... Parameters, typename... Arguments>
 cudaError_t LaunchTensor(const AttentionTiles& tiles, void (*kernel)(Parameters...), const AttentionSizes& sizes,
                          cudaStream_t stream, Arguments... arguments) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, tiles.shared_bytes());
-  if (error != cudaSuccess) return error;
-  return Launch(kernel,
-                dim3(BlocksFor(sizes.seq_length, tiles.rows()), static_cast<unsigned>(sizes.batch * sizes.heads)),
-                dim3(kTensorThreads), static_cast<size_t>(tiles.shared_bytes()), stream, sizes, arguments...);
+  return LaunchHeads(kernel, sizes, tiles.rows(), kTensorThreads, static_cast<size_t>(tiles.shared_bytes()), stream,
+                     arguments...);
 }
 
 }  // namespace penstock::cuda
