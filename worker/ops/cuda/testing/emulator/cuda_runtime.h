@@ -26,7 +26,11 @@ class DeviceAccess {
   DeviceAccess& operator=(const DeviceAccess&) = delete;
 };
 
-// Runs `body` in every thread of every block.
+// Whether a device takes such a launch.
+bool CanRun(dim3 grid, dim3 block);
+// Runs `body` in every thread of every block (blocks.cc). Under DeviceAccess.
+void RunGrid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+// The same, for the host: what a launch does.
 cudaError_t Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
 void SyncBlock();
