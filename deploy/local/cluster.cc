@@ -135,7 +135,10 @@ absl::Status LocalCluster::StartMember(Member& member) {
                      "--listen=127.0.0.1:0",
                      "--metrics_listen=127.0.0.1:0",
                      absl::StrCat("--threads=", worker ? threads : std::max(1, hardware / options_.params))};
-  if (worker) child.arguments.push_back(absl::StrCat("--device=", member.device));
+  if (worker) {
+    child.arguments.push_back(absl::StrCat("--device=", member.device));
+    child.arguments.push_back(absl::StrCat("--device_links=", options_.device_links));
+  }
   PENSTOCK_ASSIGN_OR_RETURN(member.process, ChildProcess::Start(std::move(child)));
   return absl::OkStatus();
 }

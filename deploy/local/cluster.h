@@ -31,6 +31,8 @@ class LocalCluster {
     int threads = 0;
     // What the workers compute on, one after the other and again from the first: cpu, cuda:0, ...
     std::vector<std::string> devices = {"cpu"};
+    // The workers' --device_links.
+    std::string device_links = "auto";
     // Of the coordinator; 0 means any free one.
     int port = 0;
     absl::Duration lease = absl::Seconds(2);
@@ -39,8 +41,9 @@ class LocalCluster {
     bool restart_coordinator = true;
     bool restart_params = true;
     bool restart_workers = false;
-    // How long the processes may take to answer.
-    absl::Duration start_limit = absl::Seconds(30);
+    // How long the processes may take to answer. (A GPU's libraries are large: several workers that read them from a
+    // cold disk take a while.)
+    absl::Duration start_limit = absl::Seconds(120);
     // One line for people about what happens; may be empty.
     std::function<void(const std::string&)> say;
   };

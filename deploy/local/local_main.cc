@@ -22,6 +22,7 @@ ABSL_FLAG(std::string, dir, "penstock-local.d", "folder of the cluster: logs, th
 ABSL_FLAG(int, threads, 0, "compute threads of each worker; 0 shares the processor out between the workers");
 ABSL_FLAG(std::vector<std::string>, device, {"cpu"},
           "what the workers compute on: cpu, or cuda:N; of a list each worker in turn takes the next");
+ABSL_FLAG(std::string, device_links, "auto", "how tensors get from GPU to GPU: the workers' flag of this name");
 ABSL_FLAG(int, replicas, 1, "copies of each parameter shard; this version has 1");
 ABSL_FLAG(int, port, 0, "port of the coordinator on 127.0.0.1; 0 takes any free one");
 ABSL_FLAG(std::string, job, "", "a job file to submit and follow; the cluster ends with the job");
@@ -57,6 +58,7 @@ absl::StatusOr<LocalCluster::Options> OptionsFromFlags() {
   options.threads = absl::GetFlag(FLAGS_threads);
   options.devices = absl::GetFlag(FLAGS_device);
   if (options.devices.empty()) return absl::InvalidArgumentError("--device is empty: cpu, say, or cuda:0");
+  options.device_links = absl::GetFlag(FLAGS_device_links);
   options.port = absl::GetFlag(FLAGS_port);
   options.lease = absl::GetFlag(FLAGS_lease);
   if (options.threads < 0) return absl::InvalidArgumentError("--threads must be 0 or more");

@@ -19,10 +19,15 @@ def script(folder, name, cases, code):
     path.chmod(0o755)
 
 
-def run(root):
-    done = subprocess.run([sys.executable, str(PROGRAM), str(root), ""], capture_output=True, text=True, check=False,
-                          env=dict(os.environ))
+def run(root, *arguments):
+    done = subprocess.run([sys.executable, str(PROGRAM), str(root), "--only=tests", *arguments], capture_output=True,
+                          text=True, check=False, env=dict(os.environ))
     return done.returncode, json.loads(done.stdout)
+
+
+def counts(summary):
+    tests = summary["tests"]
+    return tests["passed"], tests["failed"], tests["skipped"]
 
 
 class RunBundleTest(unittest.TestCase):
@@ -40,24 +45,43 @@ class RunBundleTest(unittest.TestCase):
         script(self.root / "tests", "a_gpu_test", [passed, passed, skipped], 0)
         code, summary = run(self.root)
         self.assertEqual(code, 0)
-        self.assertEqual((summary["passed"], summary["failed"], summary["skipped"]), (2, 0, 1))
+        self.assertEqual(counts(summary), (2, 0, 1))
         script(self.root / "tests", "b_gpu_test", [{"result": "COMPLETED", "failures": [{}]}], 1)
         code, summary = run(self.root)
         self.assertEqual(code, 1)
-        self.assertEqual((summary["passed"], summary["failed"]), (2, 1))
-        self.assertIn("said", summary["tests"][1]["output"])
+        self.assertEqual(counts(summary), (2, 1, 1))
+        self.assertIn("said", summary["tests"]["tests"][1]["output"])
 
     def test_only_skipped_is_a_failure(self):
         script(self.root / "tests", "a_gpu_test", [{"result": "SKIPPED"}], 0)
         code, summary = run(self.root)
-        self.assertEqual((code, summary["skipped"]), (1, 1))
+        self.assertEqual((code, counts(summary)), (1, (0, 0, 1)))
 
     def test_a_test_that_dies(self):
         path = self.root / "tests" / "a_gpu_test"
         path.write_text("#!/bin/sh\nkill -9 $$\n")
         path.chmod(0o755)
         code, summary = run(self.root)
-        self.assertEqual((code, summary["failed"]), (1, 1))
+        self.assertEqual((code, counts(summary)), (1, (0, 1, 0)))
+
+    def test_time_that_is_over(self):
+        script(self.root / "tests", "a_gpu_test", [{"result": "COMPLETED"}], 0)
+        slow = self.root / "tests" / "b_gpu_test"
+        slow.write_text("#!/bin/sh\necho so far; exec tail -f /dev/null\n")
+        slow.chmod(0o755)
+        report = self.root / "report.json"
+        code, summary = run(self.root, "--only=tests,kill", "--minutes=0.03", f"--report={report}")
+        self.assertEqual((code, counts(summary)), (1, (1, 1, 0)))
+        late = summary["tests"]["tests"][1]
+        self.assertEqual((late["exit"], late["output"]), ("timeout", "so far\n"))
+        self.assertEqual(summary["left_out"], ["kill"])
+        self.assertEqual(json.loads(report.read_text()), summary)
+
+    def test_a_part_that_there_is_not(self):
+        done = subprocess.run([sys.executable, str(PROGRAM), str(self.root), "--only=tset"], capture_output=True,
+                              text=True, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no part tset; there are tests, kill,", done.stderr)
 
 
 if __name__ == "__main__":

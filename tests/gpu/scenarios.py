@@ -10,6 +10,8 @@ one that fails or hangs leaves the others alone:
               attention beside FlashAttention as PyTorch has it (bench/device_kernels_bench beside BIN)
   speed_124m  tokens a second of GPT-2 124M in bf16, with the mirror and without; PyTorch's with torch.compile
   speed_1b    the same of a GPT with 1.3 billion parameters
+  links       ranks that share the card over NCCL, each as if on a host of its own (NCCL_HOSTID): the digests that they
+              have over the hosts' memories, and what a step takes with determinism: strict and fast
   parity      a small GPT-2 in fp32 and bf16, with both placements, pipelines and data ranks: the losses of all steps
               against the reference's, within 1e-4 (fp32) and 2e-2 (bf16) relative, and the device's digest the same for
               both depths
@@ -50,11 +52,18 @@ SAME_DIGEST = [("fp32", "fp32, two stages")]
 
 SMALL = "{family: gpt2, layers: 4, hidden: 128, heads: 4, seq_length: 64, vocab_size: 256}"
 # layers, hidden, heads, tokens in a sample, vocabulary, and samples in a batch
-SIZES = {"speed_124m": (12, 768, 12, 1024, 50304, 16), "speed_1b": (24, 2048, 16, 2048, 50304, 8)}
+SIZES = {"speed_124m": (12, 768, 12, 1024, 50304, 32), "speed_1b": (24, 2048, 16, 2048, 50304, 8)}
 SMALL_SIZES = (2, 64, 2, 64, 256, 4)
+LINKED_SPEED = "{family: gpt2, layers: 4, hidden: 768, heads: 12, seq_length: 512, vocab_size: 256}"
+# Of `links`: rows as in MATRIX, all of four ranks at most.
+LINKED = [
+    ("two stages, two data ranks, ZeRO 2", "fp32", 2, 2, 1, 2, "service", None),
+    ("two stages, two data ranks, mirror", "bf16", 2, 2, 1, 1, "local", "on"),
+    ("two tensor ranks, two stages", "fp32", 2, 1, 2, 1, "service", None),
+]
 
 
-def job(name, model, steps, batch, micro, row):
+def job(name, model, steps, batch, micro, row, determinism="strict"):
     """A job file's text; `row` as in MATRIX."""
     _, precision, pipeline, data, tensor, stage, placement, mirror = row
     zero = f"stage: {stage}, placement: {placement}" + (f", mirror: {mirror}" if mirror else "")
@@ -62,7 +71,8 @@ def job(name, model, steps, batch, micro, row):
 name: {name}
 model: {model}
 data: {{path: corpus.txt, format: bytes}}
-training: {{steps: {steps}, global_batch_size: {batch}, micro_batch_size: {micro}, precision: {precision}, seed: 1}}
+training: {{steps: {steps}, global_batch_size: {batch}, micro_batch_size: {micro}, precision: {precision}, seed: 1,
+           determinism: {determinism}}}
 optimizer: {{type: adamw, learning_rate: 1e-3, weight_decay: 0.1, grad_clip: 1.0}}
 parallel: {{data: {data}, tensor: {tensor}, pipeline: {pipeline}, zero: {{{zero}}}}}
 """
@@ -71,19 +81,36 @@ parallel: {{data: {data}, tensor: {tensor}, pipeline: {pipeline}, zero: {{{zero}
 class Cluster:
     """A local cluster whose workers compute on `device`; jobs are submitted from its own folder."""
 
-    def __init__(self, binaries, device, workers, folder):
+    def __init__(self, binaries, device, workers, folder, links="auto", shards=1):
         self.binaries = pathlib.Path(binaries)
         self.folder = pathlib.Path(folder)
         text = "".join(f"All work and no play makes Jack number {i} a dull boy.\n" for i in range(4000))
         (self.folder / "corpus.txt").write_text(text)
-        log = open(self.folder / "local.log", "w", encoding="utf-8")
+        self.log = open(self.folder / "local.log", "w", encoding="utf-8")
+        self.threads = max(1, (os.cpu_count() or 1) // workers)
+        # Where NCCL is to connect workers that share a card, each of them needs an environment of its own.
+        apart = links == "nccl"
         self.process = subprocess.Popen(
-            [self.binaries / "penstock-local", f"--workers={workers}", "--params=1", f"--device={device}",
-             f"--threads={max(1, (os.cpu_count() or 1) // workers)}", f"--dir={self.folder / 'cluster'}"],
-            stdout=log, stderr=log)
+            [self.binaries / "penstock-local", f"--workers={1 if apart else workers}", f"--params={shards}",
+             f"--device={device}", f"--device_links={links}", f"--threads={self.threads}",
+             f"--dir={self.folder / 'cluster'}"],
+            stdout=self.log, stderr=self.log, env=self.environment(0))
+        self.others = []
         path = self.folder / "cluster" / "cluster.json"
         self.wait("the cluster", path.exists)
         self.address = json.loads(path.read_text())["coordinator"]
+        if apart:
+            self.others = [self.start_worker(index, device) for index in range(1, workers)]
+            self.wait("the other workers", lambda: len(self.ctl("worker", "list")) == workers)
+
+    @staticmethod
+    def environment(index):
+        return {"NCCL_HOSTID": f"penstock-{index}", "NCCL_IB_DISABLE": "1", **os.environ}
+
+    def start_worker(self, index, device):
+        command = [self.binaries / "penstock-worker", f"--id=worker-{index}", f"--coordinator={self.address}",
+                   f"--device={device}", "--device_links=nccl", f"--threads={self.threads}"]
+        return subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.environment(index))
 
     def ctl(self, *words):
         command = [self.binaries / "penstockctl", "--coordinator", self.address, "-o", "json", *words]
@@ -117,14 +144,16 @@ class Cluster:
         return shown, self.ctl("job", "history", name)
 
     def close(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=60)
+        for process in [*self.others, self.process]:
+            process.send_signal(signal.SIGINT)
+        for process in [*self.others, self.process]:
+            process.wait(timeout=60)
 
 
 @contextlib.contextmanager
-def cluster(binaries, device, workers):
+def cluster(binaries, device, workers, **options):
     with tempfile.TemporaryDirectory() as folder:
-        running = Cluster(binaries, device, workers, folder)
+        running = Cluster(binaries, device, workers, folder, **options)
         try:
             yield running
         finally:
@@ -176,6 +205,32 @@ def kill(options):
     good = killed["recoveries"] >= 1 and killed["digest"] == whole["digest"] and killed["samples_repeated"] == 0
     return {"passed": good, "recoveries": killed["recoveries"], "same_digest": killed["digest"] == whole["digest"],
             "seconds_to_next_step": round(recovered, 2)}
+
+
+def step_seconds(history):
+    """A step's median, without the first ones."""
+    return statistics.median(record["step_seconds"] for record in history[5:])
+
+
+def links(options):
+    """A device's alone: the CPU has no NCCL, so it shows the program alone, over the hosts' memories twice."""
+    nccl = "nccl" if options.device != "cpu" else "auto"
+    digests, times = {}, {}
+    for way in ["host", nccl]:
+        with cluster(options.bin, options.device, 4, links=way) as running:
+            for index, row in enumerate(LINKED):
+                running.submit(f"row-{index}", job(f"row-{index}", SMALL, options.steps, 8, 2, row))
+                digests[way, row[0]] = running.finish(f"row-{index}")[0]["digest"]
+            for determinism in ["strict", "fast"]:
+                row = ("", "bf16", 1, 4, 1, 1, "local", "off")
+                running.submit(determinism, job(determinism, SMALL if options.small else LINKED_SPEED, 20, 8, 2, row,
+                                                determinism))
+                times[way, determinism] = step_seconds(running.finish(determinism)[1])
+    rows = [{"row": row[0], "passed": digests["host", row[0]] == digests[nccl, row[0]]} for row in LINKED]
+    cost = times[nccl, "strict"] / times[nccl, "fast"] - 1
+    return {"passed": all(row["passed"] for row in rows), "rows": rows,
+            "step_seconds": {f"{way}, {determinism}": value for (way, determinism), value in times.items()},
+            "goals": [goal("what strict sums cost, four data ranks on one card", cost, most=0.03)]}
 
 
 TORCH = """
@@ -327,13 +382,15 @@ def speed(options, name):
     model = (f"{{family: gpt2, layers: {layers}, hidden: {hidden}, heads: {heads}, seq_length: {tokens}, "
              f"vocab_size: {vocabulary}}}")
     steps = 20
-    result = {"passed": True, "tokens_per_step": batch * tokens, "goals": []}
+    # What the mirror sends in a step of 1.3 billion parameters, 5 GB, is too much for one stream.
+    shards = max(1, min(8, (os.cpu_count() or 1) // 2))
+    result = {"passed": True, "tokens_per_step": batch * tokens, "shards": shards, "goals": []}
     for mirror in ["off", "on"]:
         row = ("", "bf16", 1, 1, 1, 1, "local", mirror)
-        with cluster(options.bin, options.device, 1) as running:
+        with cluster(options.bin, options.device, 1, shards=shards) as running:
             running.submit("speed", job("speed", model, steps, batch, batch, row))
             _, history = running.finish("speed", 1200)
-        seconds = statistics.median(record["step_seconds"] for record in history[5:])
+        seconds = step_seconds(history)
         result[f"mirror_{mirror}"] = {"step_seconds": seconds, "tokens_per_second": round(batch * tokens / seconds)}
     alone = result["mirror_off"]["step_seconds"]
     result["goals"].append(goal("the mirror's share of the step", result["mirror_on"]["step_seconds"] / alone - 1, most=0.05))
@@ -361,7 +418,7 @@ def speed_1b(options):
 
 
 # In the order of a first hour with a card: what says most in the shortest time comes first. Limits in seconds.
-SCENARIOS = {kill: 300, operations: 600, speed_124m: 1200, speed_1b: 1800, parity: 2400}
+SCENARIOS = {kill: 300, operations: 600, speed_124m: 1200, speed_1b: 1800, links: 1200, parity: 2400}
 
 
 def run_apart(scenario, limit, arguments):
@@ -388,7 +445,32 @@ def run_apart(scenario, limit, arguments):
     return result
 
 
-def parse():
+class Session:
+    """Runs scenarios and keeps what later ones need of earlier ones."""
+
+    def __init__(self, options, arguments):
+        """`arguments`: what `options` were parsed from."""
+        self.options = options
+        self.arguments = list(arguments)
+        command = [pathlib.Path(options.bin) / "penstock-worker", "--preflight", f"--device={options.device}", "-o=json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
+        self.ready = done.returncode == 0
+        self.preflight = json.loads(done.stdout) if self.ready else done.stderr.strip()
+        if self.ready:
+            self.arguments.append(f"--card={self.preflight.get('name', '')}")
+
+    def run(self, name, left=float("inf")):
+        """The scenario's result, after `left` seconds at most."""
+        if not self.ready:
+            return {"passed": False, "error": f"the worker doesn't start: {self.preflight}"}
+        scenario = next(scenario for scenario in SCENARIOS if scenario.__name__ == name)
+        result = run_apart(scenario, min(left, self.options.limit * SCENARIOS[scenario]), self.arguments)
+        if "product" in result:
+            self.arguments.append(f"--product={result['product']}")
+        return result
+
+
+def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin")
     parser.add_argument("--device", default="cuda:0")
@@ -403,7 +485,7 @@ def parse():
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     parser.add_argument("--card", default="", help=argparse.SUPPRESS)
     parser.add_argument("--product", type=float, default=0, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     unknown = set(options.only.split(",")) - {scenario.__name__ for scenario in SCENARIOS}
     if unknown:
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are "
@@ -423,32 +505,21 @@ def child(options):
 
 
 def main():
-    options = parse()
+    options = parse(sys.argv[1:])
     if options.child:
         return child(options)
-    summary = {"device": options.device, "reference": options.reference}
-    preflight = subprocess.run([pathlib.Path(options.bin) / "penstock-worker", "--preflight",
-                                f"--device={options.device}", "-o=json"], capture_output=True, text=True, check=False)
-    summary["preflight"] = json.loads(preflight.stdout) if preflight.returncode == 0 else preflight.stderr.strip()
-    passed = preflight.returncode == 0
-    arguments = sys.argv[1:]
-    if passed:
-        arguments.append(f"--card={summary['preflight'].get('name', '')}")
-    for scenario, limit in SCENARIOS.items():
-        if scenario.__name__ not in options.only.split(",") or preflight.returncode != 0:
-            continue
-        result = run_apart(scenario, options.limit * limit, arguments)
-        summary[scenario.__name__] = result
-        passed = passed and result["passed"]
+    session = Session(options, sys.argv[1:])
+    summary = {"device": options.device, "reference": options.reference, "preflight": session.preflight,
+               "passed": session.ready, "goals": {}}
+    for name in (scenario.__name__ for scenario in SCENARIOS if scenario.__name__ in options.only.split(",")):
+        result = summary[name] = session.run(name)
+        summary["passed"] = summary["passed"] and result["passed"]
+        if "goals" in result:
+            summary["goals"][name] = result["goals"]
         # What is known so far, should the machine go away.
-        print(json.dumps({scenario.__name__: result}), file=sys.stderr, flush=True)
-        if "product" in result:
-            arguments.append(f"--product={result['product']}")
-    summary["passed"] = passed
-    summary["goals"] = {scenario.__name__: summary[scenario.__name__]["goals"] for scenario in SCENARIOS
-                        if "goals" in summary.get(scenario.__name__, {})}
+        print(json.dumps({name: result}), file=sys.stderr, flush=True)
     print(json.dumps(summary, indent=1))
-    return 0 if passed else 1
+    return 0 if summary["passed"] else 1
 
 
 if __name__ == "__main__":

@@ -351,8 +351,7 @@ class NcclConnector : public Connector {
 
 absl::StatusOr<std::string> NcclVersion() {
   PENSTOCK_ASSIGN_OR_RETURN(const NcclLibrary* const nccl, NcclLibrary::Get());
-  const int version = nccl->version;
-  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+  return NcclLibrary::Name(nccl->version);
 }
 
 std::unique_ptr<Connector> MakeNcclConnector(NcclConnectorOptions options) {

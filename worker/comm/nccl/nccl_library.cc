@@ -7,6 +7,10 @@
 namespace penstock {
 namespace {
 
+// Non-blocking communicators, and a limit of their thread blocks. An older library than the header's reads the part of
+// a configuration that it knows.
+constexpr int kOldest = NCCL_VERSION(2, 18, 0);
+
 absl::StatusOr<const NcclLibrary*> Open() {
   PENSTOCK_ASSIGN_OR_RETURN(const cuda::DynamicLibrary library, cuda::DynamicLibrary::Open({"libnccl.so.2"}));
   NcclLibrary nccl;
@@ -25,10 +29,9 @@ absl::StatusOr<const NcclLibrary*> Open() {
   PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclReduce", &nccl.Reduce));
   PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclBroadcast", &nccl.Broadcast));
   PENSTOCK_RETURN_IF_ERROR(nccl.ToStatus(nccl.GetVersion(&nccl.version), nullptr, "NCCL's version"));
-  if (nccl.version < NCCL_VERSION_CODE) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("NCCL ", nccl.version, " is older than ", NCCL_VERSION_CODE,
-                     ", which this worker was built with: install that or a later one"));
+  if (nccl.version < kOldest) {
+    return absl::FailedPreconditionError(absl::StrCat("NCCL ", NcclLibrary::Name(nccl.version), " is older than ",
+                                                      NcclLibrary::Name(kOldest), ": install that or a later one"));
   }
   return new NcclLibrary(nccl);
 }
@@ -38,6 +41,10 @@ absl::StatusOr<const NcclLibrary*> Open() {
 absl::StatusOr<const NcclLibrary*> NcclLibrary::Get() {
   static const auto* const library = new absl::StatusOr<const NcclLibrary*>(Open());
   return *library;
+}
+
+std::string NcclLibrary::Name(int version) {
+  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 
 absl::Status NcclLibrary::ToStatus(ncclResult_t result, ncclComm_t comm, absl::string_view what) const {

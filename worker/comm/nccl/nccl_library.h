@@ -4,6 +4,8 @@
 
 #include <nccl.h>
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -29,9 +31,11 @@ struct NcclLibrary {
   // The version that was opened, as NCCL_VERSION_CODE counts.
   int version = 0;
 
-  // Opens it once in a process. FAILED_PRECONDITION where there is none, or one that is older than what this build was
-  // compiled with (its configuration wouldn't be understood). Thread-safe.
+  // Opens it once in a process. FAILED_PRECONDITION where there is none, or one that is too old. Thread-safe.
   static absl::StatusOr<const NcclLibrary*> Get();
+
+  // 22809 is 2.28.9.
+  static std::string Name(int version);
 
   // "WHAT: unhandled system error (the last message)". UNAVAILABLE where a peer or the network is to blame. `comm` may
   // be null. ncclSuccess and ncclInProgress are OK.
