@@ -43,7 +43,7 @@ Outcome Train(const Case& test, bool on_device) {
   ReportLog log;
   TestEpoch::Options options{.spec = spec, .service = service, .log = &log};
   if (on_device) {
-    options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); };
+    options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateNextEmulatedDevice(); };
   }
   TestEpoch epoch(options);
   EXPECT_TRUE(epoch.WaitFinished());

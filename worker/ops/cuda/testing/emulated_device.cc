@@ -1,13 +1,23 @@
 #include "worker/ops/cuda/testing/emulated_device.h"
 
+#include <atomic>
+
+#include "core/base/status_macros.h"
 #include "worker/ops/cuda/device_operations.h"
 #include "worker/ops/cuda/host_wait.h"
+#include "worker/ops/cuda/testing/emulator/memory.h"
 #include "worker/ops/cuda/testing/plain_matmul.h"
 
 namespace penstock {
 
-std::unique_ptr<Backend> CreateEmulatedDevice() {
+std::unique_ptr<Backend> CreateEmulatedDevice(int device) {
+  PENSTOCK_CHECK(cudaSetDevice(device) == cudaSuccess);
   return cuda::MakeDeviceOperations("emulated", std::make_unique<cuda::PlainMatmuls>());
+}
+
+std::unique_ptr<Backend> CreateNextEmulatedDevice() {
+  static std::atomic<int> next{0};
+  return CreateEmulatedDevice(next.fetch_add(1) % cuda::emulator::kDevicesMax);
 }
 
 int64_t EmulatedHostWaits() { return cuda::HostWaits(); }

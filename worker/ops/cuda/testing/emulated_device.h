@@ -10,8 +10,11 @@
 
 namespace penstock {
 
-// Any number of them share the device's memory, and take turns in running.
-std::unique_ptr<Backend> CreateEmulatedDevice();
+// Makes `device` the calling thread's. Any number of them may share one, its memory and its default stream.
+std::unique_ptr<Backend> CreateEmulatedDevice(int device = 0);
+
+// Different devices, one after the other: for ranks that are threads of one process.
+std::unique_ptr<Backend> CreateNextEmulatedDevice();
 
 // Times that the host has waited for one of them.
 int64_t EmulatedHostWaits();

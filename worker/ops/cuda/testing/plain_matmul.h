@@ -2,13 +2,15 @@
 #ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_PLAIN_MATMUL_H_
 #define PENSTOCK_WORKER_OPS_CUDA_TESTING_PLAIN_MATMUL_H_
 
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 
 #include <cmath>
 #include <memory>
 
 #include "core/base/bfloat16.h"
+#include "worker/cuda/status.h"
 #include "worker/ops/cuda/matmul.h"
+#include "worker/ops/cuda/testing/emulator/streams.h"
 
 namespace penstock::cuda {
 
@@ -17,9 +19,16 @@ class PlainMatmul : public Matmul {
   explicit PlainMatmul(const MatmulSpec& spec) : spec_(spec) {}
   int64_t workspace_bytes() const override { return 0; }
 
-  absl::Status Run(const OpContext&, const void* a, const void* b, const void* bias, void* d, bool accumulate,
+  absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d, bool accumulate,
                    void* aux) const override {
-    const emulator::DeviceAccess access;
+    return ToStatus(
+        emulator::Enqueue(static_cast<cudaStream_t>(context.stream), emulator::Touches::kDevice,
+                          [=, spec = spec_] { PlainMatmul(spec).Multiply(a, b, bias, d, accumulate, aux); }),
+        "a product");
+  }
+
+ private:
+  void Multiply(const void* a, const void* b, const void* bias, void* d, bool accumulate, void* aux) const {
     for (int64_t column = 0; column < spec_.n; ++column) {
       for (int64_t row = 0; row < spec_.m; ++row) {
         float sum = 0;
@@ -40,10 +49,8 @@ class PlainMatmul : public Matmul {
         Set(d, spec_.output, at, sum);
       }
     }
-    return absl::OkStatus();
   }
 
- private:
   // The tanh form, as cuBLASLt's.
   static double Tanh(double x) { return std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); }
   static double Gelu(double x) { return 0.5 * x * (1 + Tanh(x)); }

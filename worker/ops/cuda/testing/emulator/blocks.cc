@@ -1,4 +1,4 @@
-// The threads of a block, as fibers: everything here belongs to whoever has DeviceAccess.
+// The threads of a block, as fibers: everything here belongs to the device's thread.
 #include <cuda_runtime.h>
 
 #include <algorithm>

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <tuple>
+#include <utility>
 
 namespace penstock::cuda::emulator {
 
@@ -17,21 +19,12 @@ extern dim3 thread_index, block_index, block_size, grid_size;
 // Dynamic shared memory of the block that runs.
 extern std::byte* dynamic_shared;
 
-// While one lives its thread may touch the device's memory; other threads' launches and copies wait.
-class DeviceAccess {
- public:
-  DeviceAccess();
-  ~DeviceAccess();
-  DeviceAccess(const DeviceAccess&) = delete;
-  DeviceAccess& operator=(const DeviceAccess&) = delete;
-};
-
 // Whether a device takes such a launch.
 bool CanRun(dim3 grid, dim3 block);
-// Runs `body` in every thread of every block (blocks.cc). Under DeviceAccess.
+// Runs `body` in every thread of every block (blocks.cc), on the device's thread.
 void RunGrid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
-// The same, for the host: what a launch does.
-cudaError_t Run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+// What a launch does: gives that to the stream.
+cudaError_t Run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> body);
 
 void SyncBlock();
 // Puts `value` where the warp's lanes see it and returns lane `from`'s.
@@ -89,10 +82,12 @@ inline unsigned long long atomicMin(unsigned long long* at, unsigned long long v
 
 namespace penstock::cuda {
 template <typename... Parameters, typename... Arguments>
-cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Arguments... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
-  return emulator::Run(grid, block, shared_bytes, [=] { kernel(static_cast<Parameters>(arguments)...); });
+  // The values that the arguments have now.
+  std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+  return emulator::Run(grid, block, shared_bytes, stream, [=] { std::apply(kernel, values); });
 }
 }  // namespace penstock::cuda
 

@@ -1,0 +1,447 @@
+#include "worker/ops/cuda/testing/emulator/streams.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "worker/ops/cuda/testing/emulator/memory.h"
+
+namespace emulator = penstock::cuda::emulator;
+using SteadyClock = std::chrono::steady_clock;
+
+// What an event stood for when it was recorded last. Guarded by the scheduler's mutex, as all of these.
+struct EventRecord {
+  std::shared_ptr<CUstream_st> stream;
+  uint64_t number = 0;
+  bool done = false;
+  SteadyClock::time_point time;
+};
+
+struct CUevent_st {
+  int device = 0;
+  bool timing = false;
+  std::shared_ptr<EventRecord> last;
+};
+
+struct Operation {
+  uint64_t number = 0;  // in the order of the calls, over all streams
+  emulator::Touches touches = emulator::Touches::kNothing;
+  std::function<bool()> run;  // may be empty
+  std::shared_ptr<EventRecord> waits_for;
+  std::shared_ptr<EventRecord> records;
+};
+
+struct CUstream_st {
+  enum class Kind { kLegacy, kBlocking, kNonBlocking };
+  int device = 0;
+  Kind kind = Kind::kBlocking;
+  std::deque<Operation> queue;
+  uint64_t given = 0;             // the last one that was put here
+  uint64_t done = 0;              // the last one that was taken
+  uint64_t asked = 0;             // up to where somebody waits, or has looked
+  std::vector<uint64_t> waiting;  // each host thread that waits
+  bool stalled = false;           // its head is a poll that has to wait
+};
+
+namespace penstock::cuda::emulator {
+namespace {
+
+using Stream = std::shared_ptr<CUstream_st>;
+
+thread_local int current_device = 0;
+
+uint64_t Seed() {
+  const char* const seed = std::getenv("PENSTOCK_EMULATOR_SEED");
+  return seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10);
+}
+
+int DeviceCount() {
+  const char* const count = std::getenv("PENSTOCK_EMULATOR_DEVICES");
+  return count == nullptr ? kDevicesMax : std::clamp(std::atoi(count), 0, kDevicesMax);
+}
+
+// What nobody waits for comes after one of these, and then so much of it at once.
+constexpr std::chrono::microseconds kLags[] = {std::chrono::microseconds(100), std::chrono::microseconds(500),
+                                               std::chrono::microseconds(3000)};
+constexpr uint64_t kSpareMax = 64;
+
+class Scheduler {
+ public:
+  // Never destroyed: streams may have work when the process ends.
+  static Scheduler& Get() {
+    static Scheduler* const scheduler = new Scheduler;
+    return *scheduler;
+  }
+
+  Stream Create(CUstream_st::Kind kind) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return CreateLocked(current_device, kind);
+  }
+
+  bool Destroy(cudaStream_t handle) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    // What it still has is done all the same: see Collect.
+    return handle != nullptr && std::erase_if(live_, [&](const Stream& s) { return s.get() == handle; }) > 0;
+  }
+
+  // Null for one that there isn't.
+  Stream Find(cudaStream_t handle) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (handle == nullptr) {
+      Stream& legacy = legacy_[current_device];
+      if (legacy == nullptr) legacy = CreateLocked(current_device, CUstream_st::Kind::kLegacy);
+      return legacy;
+    }
+    for (const Stream& stream : live_) {
+      if (stream.get() == handle) return stream;
+    }
+    return nullptr;
+  }
+
+  void Put(const Stream& stream, Operation operation) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      operation.number = stream->given = ++numbers_;
+      if (operation.records != nullptr) operation.records->number = operation.number;
+      stream->queue.push_back(std::move(operation));
+      if (!started_) std::thread([this] { Main(); }).detach();
+      started_ = true;
+      if (!std::exchange(sleeping_, false)) return;
+    }
+    work_.notify_one();
+  }
+
+  void Wait(const Stream& stream) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    WaitLocked(lock, stream, stream->given);
+  }
+
+  void WaitForDevice(int device) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    std::vector<std::pair<Stream, uint64_t>> all;
+    for (const Stream& stream : streams_) {
+      if (stream->device != device) continue;
+      stream->asked = std::max(stream->asked, stream->given);
+      all.emplace_back(stream, stream->given);
+    }
+    for (const auto& [stream, number] : all) WaitLocked(lock, stream, number);
+  }
+
+  void WaitFor(const std::shared_ptr<EventRecord>& record) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    WaitLocked(lock, record->stream, record->number);
+  }
+
+  // Asks for it, too: a host that looks again and again gets on.
+  bool Done(const std::shared_ptr<EventRecord>& record) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (record->done) return true;
+      record->stream->asked = std::max(record->stream->asked, record->number);
+    }
+    work_.notify_one();
+    return false;
+  }
+
+  void Notify() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ++notified_;
+      for (const Stream& stream : streams_) stream->stalled = false;
+    }
+    work_.notify_one();
+  }
+
+  bool Coin() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return random_() % 2 == 0;
+  }
+
+ private:
+  Stream CreateLocked(int device, CUstream_st::Kind kind) {
+    auto stream = std::make_shared<CUstream_st>();
+    stream->device = device;
+    stream->kind = kind;
+    streams_.push_back(stream);
+    if (kind != CUstream_st::Kind::kLegacy) live_.push_back(stream);
+    return stream;
+  }
+
+  void WaitLocked(std::unique_lock<std::mutex>& lock, const Stream& stream, uint64_t number) {
+    if (stream->done >= number) return;
+    stream->asked = std::max(stream->asked, number);
+    stream->waiting.push_back(number);
+    work_.notify_one();
+    done_.wait(lock, [&] { return stream->done >= number; });
+  }
+
+  // A stream whose head can be done now and has to be before `stream` is done up to `number`; null where there is none,
+  // or all wait for what comes from outside. Numbers fall on the way, so it ends.
+  CUstream_st* Needed(CUstream_st* stream, uint64_t number) {
+    if (stream->queue.empty() || stream->queue.front().number > number || stream->stalled) return nullptr;
+    const Operation& head = stream->queue.front();
+    if (head.waits_for != nullptr && !head.waits_for->done) {
+      return Needed(head.waits_for->stream.get(), head.waits_for->number);
+    }
+    if (stream->kind == CUstream_st::Kind::kNonBlocking) return stream;
+    bool held_up = false;
+    const bool legacy = stream->kind == CUstream_st::Kind::kLegacy;
+    for (const Stream& other : streams_) {
+      const bool relevant = other->device == stream->device &&
+                            other->kind == (legacy ? CUstream_st::Kind::kBlocking : CUstream_st::Kind::kLegacy);
+      if (!relevant || other->queue.empty() || other->queue.front().number > head.number) continue;
+      if (CUstream_st* const found = Needed(other.get(), head.number)) return found;
+      held_up = true;
+    }
+    return held_up ? nullptr : stream;
+  }
+
+  CUstream_st* AnyOf(bool asked_for) {
+    const size_t first = streams_.empty() ? 0 : random_() % streams_.size();
+    for (size_t i = 0; i < streams_.size(); ++i) {
+      CUstream_st* const stream = streams_[(first + i) % streams_.size()].get();
+      if (stream->queue.empty() || (asked_for && stream->asked <= stream->done)) continue;
+      CUstream_st* const found = Needed(stream, asked_for ? stream->asked : stream->queue.front().number);
+      if (found != nullptr) return found;
+    }
+    return nullptr;
+  }
+
+  // What somebody waits for, for a while nothing else and for a while mixed with the rest; without such, what `spare_`
+  // allows.
+  CUstream_st* Pick() {
+    if (mood_ == 0) {
+      mood_ = uint64_t{1} << random_() % 10;
+      strict_ = random_() % 2 == 0;
+    }
+    if (CUstream_st* const found = AnyOf(/*asked_for=*/true)) {
+      --mood_;
+      return strict_ || random_() % 2 == 0 ? found : AnyOf(/*asked_for=*/false);
+    }
+    if (spare_ == 0) return nullptr;
+    --spare_;
+    return AnyOf(/*asked_for=*/false);
+  }
+
+  // Streams that are destroyed and empty.
+  void Collect() {
+    if (streams_.size() < live_.size() + kDevicesMax + 16) return;
+    std::erase_if(streams_, [&](const Stream& stream) {
+      return stream->queue.empty() && stream->kind != CUstream_st::Kind::kLegacy &&
+             std::find(live_.begin(), live_.end(), stream) == live_.end();
+    });
+  }
+
+  void Main() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      if (CUstream_st* const stream = Pick()) {
+        RunHead(lock, stream);
+        continue;
+      }
+      OpenForKernels(-1);
+      if (AnyOf(/*asked_for=*/false) == nullptr) {
+        const uint64_t notified = notified_;
+        sleeping_ = true;
+        work_.wait(lock, [&] { return !sleeping_ || notified_ != notified; });
+        sleeping_ = false;
+      } else if (!work_.wait_for(lock, kLags[random_() % std::size(kLags)],
+                                 [&] { return AnyOf(/*asked_for=*/true) != nullptr; })) {
+        spare_ = 1 + random_() % kSpareMax;
+      }
+    }
+  }
+
+  void RunHead(std::unique_lock<std::mutex>& lock, CUstream_st* stream) {
+    std::function<bool()> run = std::move(stream->queue.front().run);
+    if (run) {
+      const Touches touches = stream->queue.front().touches;
+      const uint64_t notified = notified_;
+      lock.unlock();
+      if (touches == Touches::kDevice) OpenForKernels(stream->device);
+      const bool done = run();
+      lock.lock();
+      if (!done) {
+        stream->queue.front().run = std::move(run);
+        stream->stalled = notified == notified_;
+        return;
+      }
+    }
+    const Operation operation = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    stream->done = operation.number;
+    if (operation.records != nullptr) {
+      operation.records->done = true;
+      operation.records->time = SteadyClock::now();
+    }
+    if (std::erase_if(stream->waiting, [&](uint64_t number) { return number <= stream->done; }) > 0) {
+      // The host goes on, and finds the memory closed.
+      OpenForKernels(-1);
+      done_.notify_all();
+    }
+    Collect();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable work_;
+  std::condition_variable done_;
+  std::vector<Stream> streams_;  // all that may have work
+  std::vector<Stream> live_;     // those of the program, without the default ones
+  Stream legacy_[kDevicesMax];
+  uint64_t numbers_ = 0;
+  uint64_t notified_ = 0;
+  uint64_t spare_ = 0;
+  bool started_ = false;
+  bool sleeping_ = false;  // until there is an operation
+  uint64_t mood_ = 0;      // picks until another one
+  bool strict_ = false;
+  std::mt19937_64 random_{Seed()};
+};
+
+}  // namespace
+
+int CurrentDevice() { return current_device; }
+
+cudaError_t Enqueue(cudaStream_t handle, Touches touches, std::function<void()> work) {
+  const Stream stream = Scheduler::Get().Find(handle);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  Operation operation;
+  operation.touches = touches;
+  operation.run = [work = std::move(work)] {
+    work();
+    return true;
+  };
+  Scheduler::Get().Put(stream, std::move(operation));
+  return cudaSuccess;
+}
+
+cudaError_t EnqueuePoll(cudaStream_t handle, std::function<bool()> poll) {
+  const Stream stream = Scheduler::Get().Find(handle);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  Operation operation;
+  operation.run = std::move(poll);
+  Scheduler::Get().Put(stream, std::move(operation));
+  return cudaSuccess;
+}
+
+void Notify() { Scheduler::Get().Notify(); }
+
+int DeviceOfStream(cudaStream_t handle) {
+  const Stream stream = Scheduler::Get().Find(handle);
+  return stream == nullptr ? -1 : stream->device;
+}
+
+cudaError_t WaitForStream(cudaStream_t handle) {
+  const Stream stream = Scheduler::Get().Find(handle);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  Scheduler::Get().Wait(stream);
+  return cudaSuccess;
+}
+
+void WaitForDevice(int device) { Scheduler::Get().WaitForDevice(device); }
+
+bool Coin() { return Scheduler::Get().Coin(); }
+
+}  // namespace penstock::cuda::emulator
+
+using emulator::Scheduler;
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  if (emulator::DeviceCount() == 0) return cudaErrorNoDevice;
+  *count = emulator::DeviceCount();
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= emulator::DeviceCount()) return cudaErrorInvalidDevice;
+  emulator::current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  emulator::WaitForDevice();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  if (flags > cudaStreamNonBlocking) return cudaErrorInvalidValue;
+  const bool beside = flags == cudaStreamNonBlocking;
+  *stream = Scheduler::Get().Create(beside ? CUstream_st::Kind::kNonBlocking : CUstream_st::Kind::kBlocking).get();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(stream, flags);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  return Scheduler::Get().Destroy(stream) ? cudaSuccess : cudaErrorInvalidResourceHandle;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return emulator::WaitForStream(stream); }
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
+  const auto stream = Scheduler::Get().Find(handle);
+  if (stream == nullptr || event == nullptr) return cudaErrorInvalidResourceHandle;
+  if (event->last == nullptr) return cudaSuccess;
+  Operation operation;
+  operation.waits_for = event->last;
+  Scheduler::Get().Put(stream, std::move(operation));
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if ((flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0) return cudaErrorInvalidValue;
+  *event = new CUevent_st{emulator::current_device, (flags & cudaEventDisableTiming) == 0, nullptr};
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
+  const auto stream = Scheduler::Get().Find(handle);
+  if (stream == nullptr || event == nullptr || event->device != stream->device) return cudaErrorInvalidResourceHandle;
+  auto record = std::make_shared<EventRecord>();
+  record->stream = stream;
+  Operation operation;
+  operation.records = record;
+  Scheduler::Get().Put(stream, std::move(operation));
+  event->last = std::move(record);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  if (event->last != nullptr) Scheduler::Get().WaitFor(event->last);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  return event->last == nullptr || Scheduler::Get().Done(event->last) ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (begin == nullptr || end == nullptr || !begin->timing || !end->timing || begin->last == nullptr ||
+      end->last == nullptr) {
+    return cudaErrorInvalidResourceHandle;
+  }
+  if (!Scheduler::Get().Done(begin->last) || !Scheduler::Get().Done(end->last)) return cudaErrorNotReady;
+  *milliseconds = std::chrono::duration<float, std::milli>(end->last->time - begin->last->time).count();
+  return cudaSuccess;
+}
