@@ -31,8 +31,6 @@ int64_t LayerSplitActivationBytes(const Sizes& s) {
 int64_t LayerActivationBytes(const Sizes& s) {
   return LayerSplitActivationBytes(s) + 4 * (4 * s.positions * s.hidden + 4 * s.positions);
 }
-// Rows of logits at a time, as in worker/model/gpt2_head.cc.
-constexpr int64_t kHeadRowsMax = 512;
 
 void AddEmbedding(const Sizes& s, double init_std, TableBuilder* builder) {
   Block& block = builder->BeginBlock("embedding", BlockKind::kEmbedding);
@@ -83,7 +81,6 @@ void AddHead(const Sizes& s, TableBuilder* builder) {
   block.activation_bytes_per_sample = 4 * s.positions * (2 * s.hidden + 2);
   block.wide_activation_bytes_per_sample = 4 * s.positions * 2;
   block.scratch_bytes_per_sample = 4 * s.positions * s.vocab;
-  block.scratch_rows_max = kHeadRowsMax;
   builder->AddLayerNorm("ln_f", s.hidden);
 }
 

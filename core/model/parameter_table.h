@@ -87,10 +87,9 @@ struct Block {
   // The parts of both that have four bytes an element whatever the job computes in: statistics and tokens.
   int64_t wide_activation_bytes_per_sample = 0;
   int64_t split_wide_activation_bytes_per_sample = 0;
-  // What a pass needs beside it, for a sample: inner gradients; the head's logits, of which there are at most
-  // scratch_rows_max rows at once (0: no limit).
+  // What a pass needs beside it, for a sample: inner gradients; the head's logits, of which only a part exists at once
+  // (core/model/head_rows.h).
   int64_t scratch_bytes_per_sample = 0;
-  int64_t scratch_rows_max = 0;
 
   ElementRange range() const { return {begin, end}; }
 };

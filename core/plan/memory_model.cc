@@ -5,6 +5,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/layout/norm_plan.h"
+#include "core/model/head_rows.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/rank_parameters.h"
 #include "core/schedule/message_buffers.h"
@@ -91,11 +92,16 @@ class MemoryModel {
 
   // Of a micro-batch, on this tensor rank.
   int64_t ScratchOf(const Block& block) const {
-    // Logits are fp32 whatever the rest is.
-    const int64_t wide_bytes = block.kind == BlockKind::kHead ? block.scratch_bytes_per_sample : 0;
-    int64_t bytes = samples_ * Typed(block.scratch_bytes_per_sample, wide_bytes);
-    if (block.scratch_rows_max > 0 && rows_ > block.scratch_rows_max) bytes = bytes / rows_ * block.scratch_rows_max;
-    return bytes / mesh_.tensor();
+    if (block.kind == BlockKind::kHead) return LogitsBytes();
+    return samples_ * Typed(block.scratch_bytes_per_sample, 0) / mesh_.tensor();
+  }
+
+  // On a CPU they are fp32 whatever the rest is.
+  int64_t LogitsBytes() const {
+    const bool gpu = OnGpus(spec_);
+    const int64_t rows = std::min(rows_, HeadRowsMax(gpu));
+    const int64_t columns = (static_cast<int64_t>(spec_.model().vocab_size()) + mesh_.tensor() - 1) / mesh_.tensor();
+    return gpu ? rows * GpuLogitsPitch(columns) * element_bytes_ : rows * columns * kFloatBytes;
   }
 
   int64_t ScratchBytes(const StageParameters& parameters) const {
@@ -109,13 +115,10 @@ class MemoryModel {
     return boundary_bytes_ * (parameters.first ? 2 : 1) + RegionBytes(wide) + sums;
   }
 
-  // What the products take, targets, which the host hands over, and the gradient of the logits, which isn't fp32 as
-  // these are.
+  // What the products take, and targets, which the host hands over.
   int64_t GpuScratchBytes(const StageParameters& parameters) const {
-    if (!parameters.last) return kGpuProductBytes;
-    const int64_t targets = RegionBytes(rows_ * static_cast<int64_t>(sizeof(int32_t)));
-    const int64_t logits = element_bytes_ < kFloatBytes ? ScratchOf(table_.blocks().back()) : 0;
-    return kGpuProductBytes + targets + logits / kFloatBytes * element_bytes_;
+    const int64_t targets = parameters.last ? RegionBytes(rows_ * static_cast<int64_t>(sizeof(int32_t))) : 0;
+    return kGpuProductBytes + targets;
   }
 
   // Of what goes to the parameter service and comes from it (worker/runtime/staged_state_client.h), the most at once.

@@ -4,13 +4,10 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "core/model/head_rows.h"
 
 namespace penstock {
 namespace {
-
-// Rows of logits at a time: enough for the products to run at full speed, and with GPT-2's vocabulary 100 MB. A
-// constant: the gradient's bits depend on it.
-constexpr int64_t kHeadRowsMax = 512;
 
 Gpt2Head::Activations LayOut(const Gpt2Shape& shape, std::byte* base, int64_t* bytes) {
   TensorLayout layout(base);
@@ -34,10 +31,11 @@ absl::StatusOr<std::unique_ptr<Gpt2Head>> Gpt2Head::Create(const Gpt2Shape& shap
   PENSTOCK_ASSIGN_OR_RETURN(
       head->norm_, backend->CreateLayerNorm(
                        {.rows = shape.rows(), .width = shape.hidden, .epsilon = shape.epsilon, .type = shape.type}));
-  for (int64_t begin = 0; begin < shape.rows(); begin += kHeadRowsMax) {
+  const int64_t rows_max = HeadRowsMax(/*gpu=*/!backend->host_memory());
+  for (int64_t begin = 0; begin < shape.rows(); begin += rows_max) {
     Chunk chunk;
     chunk.begin = begin;
-    chunk.rows = std::min(kHeadRowsMax, shape.rows() - begin);
+    chunk.rows = std::min(rows_max, shape.rows() - begin);
     PENSTOCK_ASSIGN_OR_RETURN(chunk.head, backend->CreateLinearCrossEntropy({.rows = chunk.rows,
                                                                              .in = shape.hidden,
                                                                              .vocab_size = shape.vocab_size,
@@ -55,12 +53,11 @@ Gpt2Head::Activations Gpt2Head::ActivationsAt(std::byte* region) const {
   return LayOut(shape_, region, &bytes);
 }
 
-int64_t Gpt2Head::logits_bytes() const {
-  return std::min(kHeadRowsMax, shape_.rows()) * shape_.vocab.size() * static_cast<int64_t>(sizeof(float));
-}
+// The first chunk has the most rows.
+int64_t Gpt2Head::logits_bytes() const { return chunks_.front().head->logits_bytes(); }
 
 int64_t Gpt2Head::reductions_bytes() const {
-  return shape_.tensor.degree * std::min(kHeadRowsMax, shape_.rows()) * static_cast<int64_t>(sizeof(RowReduction));
+  return shape_.tensor.degree * chunks_.front().rows * static_cast<int64_t>(sizeof(RowReduction));
 }
 
 int64_t Gpt2Head::workspace_bytes() const {

@@ -41,7 +41,7 @@ class Gpt2Head {
 
   struct Scratch {
     void* norm;                // (B, T, C)
-    float* logits;             // logits_bytes()
+    void* logits;              // logits_bytes()
     RowReduction* reductions;  // (tensor degree, rows of a chunk)
     OpContext context;
     GroupSum sum;

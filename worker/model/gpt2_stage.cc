@@ -92,7 +92,7 @@ class Gpt2Stage : public StageModel {
   const void* Weight(const std::string& name) const;
   float* Gradient(const std::string& name) const;
   Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_, sum_}; }
-  Gpt2Head::Scratch HeadScratch() const { return {narrow_, static_cast<float*>(wide_), reductions_, context_, sum_}; }
+  Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, reductions_, context_, sum_}; }
 
   // Constant after Plan.
   const Gpt2Shape shape_;

@@ -1,6 +1,6 @@
 // The output head with its loss: logits = x Wᵀ, and the softmax cross-entropy of them, in one operation, which works
-// through the vocabulary in slices while they are in the cache. Logits are fp32 and live only between Forward and
-// Backward; their gradient exists a slice at a time.
+// through as much of the vocabulary at a time as suits the device. Logits live only between Forward and Backward; on
+// the CPU they are fp32, on a GPU of the operation's type, as PyTorch's autocast has them.
 //
 // The vocabulary may be split over a tensor group (Shoeybi et al. 2019): each rank reduces its own columns to three
 // numbers a row, the group gathers those, and each rank computes the same loss and the gradients of its own part.
@@ -37,16 +37,16 @@ struct LinearCrossEntropyShape {
   DataType type = DataType::kFloat32;
 
   int64_t columns() const { return vocab_end - vocab_begin; }
-  // Of the memory for the logits, which are fp32.
-  int64_t logits_elements() const { return rows * columns(); }
 };
 
 class LinearCrossEntropy : public Operation {
  public:
+  // Memory for the logits.
+  virtual int64_t logits_bytes() const = 0;
   // x (rows, in), weight [columns, in], targets (rows), which were checked (worker/ops/token_checks.h); writes logits,
   // in an order of its own, and reductions (rows).
   virtual absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
-                               float* logits, RowReduction* reductions) const = 0;
+                               void* logits, RowReduction* reductions) const = 0;
   // all (ranks, rows), combined in rank order: the same bits on every rank. Adds to *total, which is the device's
   // memory, or with kWrite writes it.
   virtual absl::Status Loss(const OpContext& context, const RowReduction* all, const int32_t* targets, LossSum* total,
@@ -54,7 +54,7 @@ class LinearCrossEntropy : public Operation {
   // Of the loss's sum: writes dx (rows, in), this rank's part of it, and adds to or writes dweight [columns, in]. May
   // use up the logits.
   virtual absl::Status Backward(const OpContext& context, const void* x, const void* weight, const RowReduction* all,
-                                const int32_t* targets, float* logits, void* dx, float* dweight,
+                                const int32_t* targets, void* logits, void* dx, float* dweight,
                                 GradientMode mode) const = 0;
 };
 

@@ -43,19 +43,20 @@ class CpuLinearCrossEntropy : public LinearCrossEntropy {
     }
   }
 
+  int64_t logits_bytes() const override { return shape_.rows * shape_.columns() * BytesOf(DataType::kFloat32); }
   int64_t workspace_bytes() const override {
     return InputGradientOffset() + (kWide ? 0 : Aligned(shape_.rows * shape_.in * BytesOf(DataType::kFloat32)));
   }
 
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
-                       float* logits, RowReduction* reductions) const override {
+                       void* logits, RowReduction* reductions) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     float* const maxima = Rows(context);
     float* const sums = maxima + shape_.rows;
     std::fill_n(maxima, shape_.rows, -std::numeric_limits<float>::infinity());
     std::fill_n(sums, shape_.rows, 0.0F);
     for (const Slice& slice : slices_) {
-      float* const scores = logits + slice.begin * shape_.rows;  // (rows, width)
+      float* const scores = static_cast<float*>(logits) + slice.begin * shape_.rows;  // (rows, width)
       PENSTOCK_RETURN_IF_ERROR(slice.project->Run(context, x, WeightOf(weight, slice), nullptr, scores));
       ForEachRow(slice, [&](int64_t row) {
         float* const at = scores + row * slice.width;
@@ -88,7 +89,7 @@ class CpuLinearCrossEntropy : public LinearCrossEntropy {
   }
 
   absl::Status Backward(const OpContext& context, const void* x, const void* weight, const RowReduction* all,
-                        const int32_t* targets, float* logits, void* dx, float* dweight,
+                        const int32_t* targets, void* logits, void* dx, float* dweight,
                         GradientMode mode) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     float* const maxima = Rows(context);
@@ -101,7 +102,7 @@ class CpuLinearCrossEntropy : public LinearCrossEntropy {
     float* const dx_sum =
         kWide ? static_cast<float*>(dx) : reinterpret_cast<float*>(context.workspace + InputGradientOffset());
     for (const Slice& slice : slices_) {
-      float* const scores = logits + slice.begin * shape_.rows;
+      float* const scores = static_cast<float*>(logits) + slice.begin * shape_.rows;
       T* gradient = reinterpret_cast<T*>(context.workspace + GradientOffset());  // (rows, width)
       if constexpr (kWide) gradient = scores;
       ForEachRow(slice, [&](int64_t row) {

@@ -51,7 +51,9 @@ class CudaSplitCrossEntropy : public SplitCrossEntropy {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     PENSTOCK_RETURN_IF_ERROR(
         RowLosses(context, context.workspace).CheckTargets(targets, shape_.rows, shape_.vocab_size));
-    return ToStatus(ReduceRows(sizes_, logits, targets, Parts(reductions), StreamOf(context)), "cross-entropy's rows");
+    return ToStatus(ReduceRows(sizes_, logits, shape_.vocab_end - shape_.vocab_begin, targets, Parts(reductions),
+                               StreamOf(context)),
+                    "cross-entropy's rows");
   }
 
   absl::StatusOr<LossSum> Finish(const OpContext& context, const RowReduction* all, const int32_t* targets,

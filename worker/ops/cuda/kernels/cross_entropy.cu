@@ -36,37 +36,55 @@ struct RowSoftmax {
   double sum;  // of e^(logit - maximum)
 };
 
+// e^x. In bf16, where the values themselves are rounded to 2^-9 of each, by the hardware's own exponential.
+template <typename T>
+__device__ inline float Exponential(float x) {
+  constexpr float kLog2E = 1.4426950408889634F;
+  return sizeof(T) == sizeof(float) ? expf(x) : exp2f(x * kLog2E);
+}
+
 // Of a row, by the whole block, which reads it once: each thread brings its sum to its largest value so far (Milakov,
-// Gimelshein 2018), by one exponential for each value as in a pass of its own. A NaN doesn't count for the maximum but
-// makes the sum one.
-__device__ inline RowSoftmax ReduceRow(const float* at, int64_t width) {
+// Gimelshein 2018), once for each pack. A NaN doesn't count for the maximum but makes the sum one.
+template <typename T>
+__device__ inline RowSoftmax ReduceRow(const T* at, int64_t width, bool aligned) {
   __shared__ double sums[kWarps];
   __shared__ float maxima[kWarps];
   float largest = -FLT_MAX;  // below it a value of -infinity adds nothing
   float sum = 0;
-#pragma unroll 4
-  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
-    const float value = at[i];
-    const bool larger = value > largest;
-    const float factor = expf(larger ? largest - value : value - largest);
-    sum = larger ? sum * factor + 1.0F : sum + factor;
-    largest = larger ? value : largest;
+  for (int64_t i = threadIdx.x * kPack; i < width; i += kThreads * kPack) {
+    const int64_t left = width - i;
+    const Pack pack = LoadPack(at + i, left, aligned);
+    float top = largest;
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) top = k < left ? fmaxf(top, pack.v[k]) : top;
+    sum *= Exponential<T>(largest - top);
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) sum += k < left ? Exponential<T>(pack.v[k] - top) : 0.0F;
+    largest = top;
   }
   const float maximum = BlockMax(largest, maxima);
-  return {maximum, BlockSum(static_cast<double>(sum * expf(largest - maximum)), sums)};
+  return {maximum, BlockSum(static_cast<double>(sum * Exponential<T>(largest - maximum)), sums)};
 }
 
-// The gradient of a row whose target is column `target` (of these columns, or none of them); `to` may be `at`.
+// The gradient of a row in place of its logits; its target is column `target` of these columns, or none of them.
 template <typename T>
-__device__ inline void WriteGradient(const float* at, int64_t width, const RowSoftmax& softmax, int64_t target, T* to) {
+__device__ inline void WriteGradient(T* at, int64_t width, bool aligned, const RowSoftmax& softmax, int64_t target) {
   const float scale = static_cast<float>(1.0 / softmax.sum);
-  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
-    Store(to + i, expf(at[i] - softmax.maximum) * scale - (i == target ? 1.0F : 0.0F));
+  for (int64_t i = threadIdx.x * kPack; i < width; i += kThreads * kPack) {
+    const int64_t left = width - i;
+    Pack pack = LoadPack(at + i, left, aligned);
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      pack.v[k] = Exponential<T>(pack.v[k] - softmax.maximum) * scale - (i + k == target ? 1.0F : 0.0F);
+    }
+    StorePack(at + i, pack, left, aligned);
   }
 }
 template <typename T>
-__device__ inline void WriteZeros(int64_t width, T* to) {
-  for (int64_t i = threadIdx.x; i < width; i += kThreads) Store(to + i, 0.0F);
+__device__ inline void WriteZeros(T* at, int64_t width, bool aligned) {
+  for (int64_t i = threadIdx.x * kPack; i < width; i += kThreads * kPack) {
+    StorePack(at + i, Pack{}, width - i, aligned);
+  }
 }
 
 __device__ inline double LossOf(const RowSoftmax& softmax, double target_logit) {
@@ -74,32 +92,36 @@ __device__ inline double LossOf(const RowSoftmax& softmax, double target_logit) 
 }
 
 // A block for each row.
-__global__ void RowKernel(float* logits, const int32_t* targets, int64_t vocab_size, bool gradient, double* losses) {
+__global__ void RowKernel(float* logits, const int32_t* targets, int64_t vocab_size, bool aligned, bool gradient,
+                          double* losses) {
   const int64_t row = blockIdx.x;
   float* const at = logits + row * vocab_size;
   const int32_t target = targets[row];
   if (target < 0) {
     if (threadIdx.x == 0) losses[row] = 0;
-    if (gradient) WriteZeros(vocab_size, at);
+    if (gradient) WriteZeros(at, vocab_size, aligned);
     return;  // the whole block
   }
-  const RowSoftmax softmax = ReduceRow(at, vocab_size);
+  const RowSoftmax softmax = ReduceRow(at, vocab_size, aligned);
   if (threadIdx.x == 0) losses[row] = LossOf(softmax, static_cast<double>(at[target]));
   if (!gradient) return;
   __syncthreads();  // the target's logit has been read
-  WriteGradient(at, vocab_size, softmax, target, at);
+  WriteGradient(at, vocab_size, aligned, softmax, target);
 }
 
-__global__ void ReduceKernel(SplitSizes sizes, const float* logits, const int32_t* targets, RowPart* parts) {
+template <typename T>
+__global__ void ReduceKernel(SplitSizes sizes, const T* logits, int64_t pitch, bool aligned, const int32_t* targets,
+                             RowPart* parts) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
-  const float* const at = logits + row * width;
-  const RowSoftmax softmax = ReduceRow(at, width);
+  const T* const at = logits + row * pitch;
+  const RowSoftmax softmax = ReduceRow(at, width, aligned);
   if (threadIdx.x != 0) return;
   const int64_t target = targets[row] - sizes.vocab_begin;
   parts[row].maximum = static_cast<double>(softmax.maximum);
   parts[row].sum = softmax.sum;
-  parts[row].target_logit = targets[row] >= 0 && target >= 0 && target < width ? static_cast<double>(at[target]) : 0.0;
+  parts[row].target_logit =
+      targets[row] >= 0 && target >= 0 && target < width ? static_cast<double>(Load(at + target)) : 0.0;
 }
 
 // The ranks' parts of a row combined in their order, by every thread alike.
@@ -128,18 +150,18 @@ __global__ void LossKernel(SplitSizes sizes, const RowPart* all, const int32_t* 
 
 // A block for each row.
 template <typename T>
-__global__ void GradientKernel(SplitSizes sizes, const RowPart* all, const int32_t* targets, const float* logits,
-                               int64_t pitch, T* gradient) {
+__global__ void GradientKernel(SplitSizes sizes, const RowPart* all, const int32_t* targets, T* logits, int64_t pitch,
+                               bool aligned) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
-  T* const to = gradient + row * pitch;
+  T* const at = logits + row * pitch;
   if (targets[row] < 0) {
-    WriteZeros(width, to);
+    WriteZeros(at, width, aligned);
     return;  // the whole block
   }
   double target_logit = 0;
   const RowSoftmax softmax = CombineRow(sizes, all, row, &target_logit);
-  WriteGradient(logits + row * width, width, softmax, targets[row] - sizes.vocab_begin, to);
+  WriteGradient(at, width, aligned, softmax, targets[row] - sizes.vocab_begin);
 }
 
 // One block.
@@ -165,16 +187,17 @@ __global__ void TotalKernel(const double* losses, const int32_t* targets, int64_
 cudaError_t SoftmaxCrossEntropy(float* logits, const int32_t* targets, int64_t rows, int64_t vocab_size, bool gradient,
                                 double* losses, CrossEntropyTotal* total, cudaStream_t stream) {
   const cudaError_t error = Launch(RowKernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, logits,
-                                   targets, vocab_size, gradient, losses);
+                                   targets, vocab_size, PacksAligned(vocab_size, logits), gradient, losses);
   if (error != cudaSuccess) return error;
   return Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, rows, total,
                 /*add=*/false);
 }
 
-cudaError_t ReduceRows(const SplitSizes& sizes, const float* logits, const int32_t* targets, RowPart* parts,
+template <typename T>
+cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets, RowPart* parts,
                        cudaStream_t stream) {
-  return Launch(ReduceKernel, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, logits,
-                targets, parts);
+  return Launch(ReduceKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, logits,
+                pitch, PacksAligned(pitch, logits), targets, parts);
 }
 
 cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
@@ -184,19 +207,19 @@ cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_
   if (error != cudaSuccess) return error;
   error = Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, sizes.rows, total, add);
   if (error != cudaSuccess || logits == nullptr) return error;
-  return GradientOfRows(sizes, all, targets, logits, sizes.vocab_end - sizes.vocab_begin, logits, stream);
+  return GradientOfRows(sizes, all, targets, logits, sizes.vocab_end - sizes.vocab_begin, stream);
 }
 
 template <typename T>
-cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, const float* logits,
-                           int64_t pitch, T* gradient, cudaStream_t stream) {
+cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, T* logits,
+                           int64_t pitch, cudaStream_t stream) {
   return Launch(GradientKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, all,
-                targets, logits, pitch, gradient);
+                targets, logits, pitch, PacksAligned(pitch, logits));
 }
 
-template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, const float*, int64_t, float*,
-                                    cudaStream_t);
-template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, const float*, int64_t, Bf16*,
-                                    cudaStream_t);
+template cudaError_t ReduceRows(const SplitSizes&, const float*, int64_t, const int32_t*, RowPart*, cudaStream_t);
+template cudaError_t ReduceRows(const SplitSizes&, const Bf16*, int64_t, const int32_t*, RowPart*, cudaStream_t);
+template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, float*, int64_t, cudaStream_t);
+template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, Bf16*, int64_t, cudaStream_t);
 
 }  // namespace penstock::cuda

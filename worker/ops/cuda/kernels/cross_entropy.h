@@ -35,19 +35,19 @@ struct SplitSizes {
   int ranks;
 };
 
-// logits (rows, columns); writes parts (rows).
-cudaError_t ReduceRows(const SplitSizes& sizes, const float* logits, const int32_t* targets, RowPart* parts,
+// logits (rows, pitch), of which the columns count; writes parts (rows). T: float or Bf16.
+template <typename T>
+cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets, RowPart* parts,
                        cudaStream_t stream);
-// all (ranks, rows). Replaces the logits by their gradient, unless they are null. With `add` the sums are added to
-// *total.
+// all (ranks, rows); logits (rows, columns). Replaces the logits by their gradient, unless they are null. With `add`
+// the sums are added to *total.
 cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
                        double* losses, CrossEntropyTotal* total, bool add, cudaStream_t stream);
 
-// gradient (rows, pitch), of which the columns are written: what FinishRows makes of the logits. It may be the logits,
-// where pitch is the number of columns. T: float or Bf16.
+// What FinishRows makes of the logits (rows, pitch). T: float or Bf16.
 template <typename T>
-cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, const float* logits,
-                           int64_t pitch, T* gradient, cudaStream_t stream);
+cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, T* logits,
+                           int64_t pitch, cudaStream_t stream);
 
 }  // namespace penstock::cuda
 
