@@ -3,6 +3,9 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -10,16 +13,16 @@
 #include "core/base/status_macros.h"
 #include "core/plan/memory_class.h"
 #include "worker/cuda/dynamic_library.h"
+#include "worker/cuda/status.h"
+#include "worker/ops/cuda/kernels/plain_product.h"
+#include "worker/ops/cuda/operations.h"
 
 namespace penstock::cuda {
 namespace {
 
-// What a product may use at most.
-constexpr int64_t kWorkspaceBytes = kGpuProductBytes;
+// The library's part of a product's workspace, once that is aligned as the library wants it.
 constexpr uintptr_t kWorkspaceAlignment = 256;
-// What an algorithm may take for granted of its matrices' addresses. Where one of them isn't that well aligned, another
-// algorithm is used, which asks for no more than an element's own alignment.
-constexpr uint32_t kAlignment = 16;
+constexpr int64_t kWorkspaceBytes = kGpuProductBytes - static_cast<int64_t>(kWorkspaceAlignment);
 
 // Elements of which the leading dimension of an epilogue's second matrix is a multiple.
 constexpr int64_t kAuxiliaryUnit = 8;
@@ -94,10 +97,21 @@ class Handle {
   T value_ = nullptr;
 };
 
+bool IsMultiple(uint32_t alignment, std::initializer_list<const void*> addresses) {
+  return std::ranges::all_of(
+      addresses, [&](const void* address) { return reinterpret_cast<uintptr_t>(address) % alignment == 0; });
+}
+
 class CublasLtMatmul : public Matmul {
  public:
   CublasLtMatmul(const Library* lt, cublasLtHandle_t handle, const MatmulSpec& spec)
-      : lt_(*lt), handle_(handle), spec_(spec), a_(lt->LayoutDestroy), b_(lt->LayoutDestroy), d_(lt->LayoutDestroy) {}
+      : lt_(*lt),
+        handle_(handle),
+        spec_(spec),
+        a_(lt->LayoutDestroy),
+        b_(lt->LayoutDestroy),
+        d_(lt->LayoutDestroy),
+        description_(lt->DescDestroy) {}
 
   absl::Status Init() {
     if (spec_.epilogue != Epilogue::kNone && spec_.ldd % kAuxiliaryUnit != 0) {
@@ -110,31 +124,38 @@ class CublasLtMatmul : public Matmul {
     PENSTOCK_RETURN_IF_ERROR(
         Layout(b_, in, spec_.transpose_b ? spec_.n : spec_.k, spec_.transpose_b ? spec_.k : spec_.n, spec_.ldb));
     PENSTOCK_RETURN_IF_ERROR(Layout(d_, TypeOf(spec_.output), spec_.m, spec_.n, spec_.ldd));
-    PENSTOCK_RETURN_IF_ERROR(Choose(kAlignment, &aligned_));
-    return Choose(0, &unaligned_);
+    PENSTOCK_RETURN_IF_ERROR(Describe(nullptr, nullptr, description_));
+    PENSTOCK_ASSIGN_OR_RETURN(aligned_, Choose(kMatmulAlignment));
+    if (spec_.epilogue == Epilogue::kNone) {
+      PENSTOCK_ASSIGN_OR_RETURN(unaligned_, Choose(1));
+      return absl::OkStatus();
+    }
+    return aligned_.has_value() ? absl::OkStatus()
+                                : absl::UnimplementedError(absl::StrCat(Name(), ": the library has no algorithm"));
   }
 
-  int64_t workspace_bytes() const override { return kWorkspaceBytes + static_cast<int64_t>(kWorkspaceAlignment); }
+  int64_t workspace_bytes() const override { return kGpuProductBytes; }
 
   absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d, bool accumulate,
                    void* aux) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    PENSTOCK_CHECK(spec_.epilogue == Epilogue::kNone || (!accumulate && aux != nullptr));
-    // A description for each call: it holds the bias' address, and calls may run on several threads.
-    Handle<cublasLtMatmulDesc_t> description(lt_.DescDestroy);
-    PENSTOCK_RETURN_IF_ERROR(Describe(bias, aux, description));
-    uintptr_t addresses = 0;
-    for (const void* address : {a, b, bias, static_cast<const void*>(d)})
-      addresses |= reinterpret_cast<uintptr_t>(address);
-    const cublasLtMatmulAlgo_t& algorithm = addresses % kAlignment == 0 ? aligned_ : unaligned_;
+    const bool is_aligned = IsMultiple(kMatmulAlignment, {a, b, bias, d, aux});
+    PENSTOCK_CHECK(spec_.epilogue == Epilogue::kNone || (!accumulate && aux != nullptr && is_aligned));
+    const std::optional<cublasLtMatmulAlgo_t>& algorithm = is_aligned ? aligned_ : unaligned_;
+    if (!algorithm.has_value()) return RunPlain(context, a, b, bias, d, accumulate);
+    // One that holds addresses is made for each call, since calls may run on several threads.
+    Handle<cublasLtMatmulDesc_t> addressed(lt_.DescDestroy);
+    const bool addresses = spec_.has_bias || spec_.epilogue != Epilogue::kNone;
+    if (addresses) PENSTOCK_RETURN_IF_ERROR(Describe(bias, aux, addressed));
     const uintptr_t workspace =
         (reinterpret_cast<uintptr_t>(context.workspace) + kWorkspaceAlignment - 1) & ~(kWorkspaceAlignment - 1);
     const float one = 1;
     const float beta = accumulate ? 1 : 0;
-    return lt_.ToStatus(lt_.Matmul(handle_, description.get(), &one, a, a_.get(), b, b_.get(), &beta, d, d_.get(), d,
-                                   d_.get(), &algorithm, reinterpret_cast<void*>(workspace), kWorkspaceBytes,
-                                   static_cast<cudaStream_t>(context.stream)),
-                        Name());
+    return lt_.ToStatus(
+        lt_.Matmul(handle_, addresses ? addressed.get() : description_.get(), &one, a, a_.get(), b, b_.get(), &beta, d,
+                   d_.get(), d, d_.get(), &*algorithm, reinterpret_cast<void*>(workspace), kWorkspaceBytes,
+                   static_cast<cudaStream_t>(context.stream)),
+        Name());
   }
 
  private:
@@ -146,7 +167,9 @@ class CublasLtMatmul : public Matmul {
   }
 
   absl::Status Layout(LayoutHandle& layout, cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld) {
-    return lt_.ToStatus(lt_.LayoutCreate(layout.receive(), type, rows, columns, ld), Name());
+    return lt_.ToStatus(
+        lt_.LayoutCreate(layout.receive(), type, static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), ld),
+        Name());
   }
 
   cublasLtEpilogue_t EpilogueOf() const {
@@ -178,12 +201,16 @@ class CublasLtMatmul : public Matmul {
     return set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
   }
 
-  // The library's first choice. It isn't timed: a choice by the clock could fall on another algorithm, with other bits,
-  // in another process. Reductions in place are left out, since their order isn't fixed.
-  absl::Status Choose(uint32_t alignment, cublasLtMatmulAlgo_t* algorithm) {
+  // The library's first choice for matrices at multiples of `alignment` bytes, or of an element's where that is more;
+  // none where it has none. It isn't timed: a choice by the clock could fall on another algorithm, with other bits, in
+  // another process. k may be shared out where the parts' sums are fp32 and have a fixed order: not in place, and not
+  // in D's type, which may be bf16.
+  absl::StatusOr<std::optional<cublasLtMatmulAlgo_t>> Choose(int64_t alignment) {
+    const auto input = static_cast<uint32_t>(std::max(alignment, BytesOf(spec_.input)));
+    const auto output = static_cast<uint32_t>(std::max(alignment, BytesOf(spec_.output)));
     Handle<cublasLtMatmulDesc_t> description(lt_.DescDestroy);
-    // Any address will do, and only the null one is none.
-    void* const any = reinterpret_cast<void*>(uintptr_t{kWorkspaceAlignment});
+    // The library reads from addresses how well aligned they are: these are no better than what will come.
+    void* const any = reinterpret_cast<void*>(static_cast<uintptr_t>(output));
     PENSTOCK_RETURN_IF_ERROR(Describe(any, any, description));
     Handle<cublasLtMatmulPreference_t> preference(lt_.PreferenceDestroy);
     PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(lt_.PreferenceCreate(preference.receive()), Name()));
@@ -191,23 +218,42 @@ class CublasLtMatmul : public Matmul {
       return lt_.ToStatus(lt_.PreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)), Name());
     };
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes)));
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions));
-    const auto input = std::max(alignment, static_cast<uint32_t>(BytesOf(spec_.input)));
-    const auto output = std::max(alignment, static_cast<uint32_t>(BytesOf(spec_.output)));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, input));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, input));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, output));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, output));
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
-    PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(
+    const cublasStatus_t status =
         lt_.AlgoGetHeuristic(handle_, description.get(), a_.get(), b_.get(), d_.get(), d_.get(), preference.get(),
-                             /*requestedAlgoCount=*/1, &result, &found),
-        absl::StrCat(Name(), ", an algorithm")));
-    if (found == 0) return absl::UnimplementedError(absl::StrCat(Name(), ": the library has no algorithm"));
-    *algorithm = result.algo;
-    return absl::OkStatus();
+                             /*requestedAlgoCount=*/1, &result, &found);
+    // There are three ways of saying that there is none.
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return std::nullopt;
+    PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(status, absl::StrCat(Name(), ", an algorithm")));
+    if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
+    return result.algo;
+  }
+
+  // Without the library.
+  absl::Status RunPlain(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
+                        bool accumulate) const {
+    const PlainProductSizes sizes = {.m = spec_.m,
+                                     .n = spec_.n,
+                                     .k = spec_.k,
+                                     .a_row = spec_.transpose_a ? spec_.lda : 1,
+                                     .a_term = spec_.transpose_a ? 1 : spec_.lda,
+                                     .b_row = spec_.transpose_b ? 1 : spec_.ldb,
+                                     .b_term = spec_.transpose_b ? spec_.ldb : 1,
+                                     .ldd = spec_.ldd};
+    const auto run = [&](auto in, auto out) {
+      return ToStatus(
+          PlainProduct(sizes, As(a, in), As(b, in), As(bias, out), As(d, out), accumulate, StreamOf(context)),
+          "a plain product");
+    };
+    if (spec_.input == DataType::kFloat32) return run(float{}, float{});
+    return ByType(spec_.output, [&](auto out) { return run(Bf16{}, out); });
   }
 
   const Library& lt_;
@@ -216,8 +262,10 @@ class CublasLtMatmul : public Matmul {
   LayoutHandle a_;
   LayoutHandle b_;
   LayoutHandle d_;
-  cublasLtMatmulAlgo_t aligned_{};
-  cublasLtMatmulAlgo_t unaligned_{};
+  Handle<cublasLtMatmulDesc_t> description_;  // without addresses
+  // For matrices at multiples of kMatmulAlignment, and for others.
+  std::optional<cublasLtMatmulAlgo_t> aligned_;
+  std::optional<cublasLtMatmulAlgo_t> unaligned_;
 };
 
 class CublasLt : public MatmulFactory {

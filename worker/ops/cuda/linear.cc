@@ -1,6 +1,7 @@
 // A row-major matrix is its transpose column-major. So y = x W' + b becomes Y (out, rows) = W X + b, where X is (in,
 // rows) and the weight is (in, out) for kOutIn and (out, in) for kInOut.
 #include <algorithm>
+#include <initializer_list>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -10,9 +11,6 @@
 
 namespace penstock::cuda {
 namespace {
-
-// Of the second matrix of a product with GELU.
-constexpr uintptr_t kAuxiliaryAlignment = 16;
 
 class CudaLinear : public Linear {
  public:
@@ -40,7 +38,8 @@ class CudaLinear : public Linear {
   absl::Status ForwardGelu(const OpContext& context, const void* x, const void* weight, const void* bias, void* inner,
                            void* y) const override {
     PENSTOCK_CHECK(shape_.gelu == WithGelu::kBehind);
-    if (Fuses(inner)) return fused_->Run(context, weight, x, bias, y, /*accumulate=*/false, inner);
+    if (Fuses({x, weight, bias, inner, y}))
+      return fused_->Run(context, weight, x, bias, y, /*accumulate=*/false, inner);
     PENSTOCK_RETURN_IF_ERROR(Forward(context, x, weight, bias, inner));
     return gelu_->Forward(context, inner, y);
   }
@@ -48,7 +47,7 @@ class CudaLinear : public Linear {
   absl::Status BackwardInputGelu(const OpContext& context, const void* dy, const void* weight, const void* inner,
                                  void* dinner) const override {
     PENSTOCK_CHECK(shape_.gelu == WithGelu::kBefore);
-    if (Fuses(inner)) {
+    if (Fuses({dy, weight, inner, dinner})) {
       // Only read, with this epilogue.
       return fused_->Run(context, weight, dy, nullptr, dinner, /*accumulate=*/false, const_cast<void*>(inner));
     }
@@ -74,8 +73,10 @@ class CudaLinear : public Linear {
   }
 
  private:
-  bool Fuses(const void* inner) const {
-    return fused_ != nullptr && reinterpret_cast<uintptr_t>(inner) % kAuxiliaryAlignment == 0;
+  bool Fuses(std::initializer_list<const void*> addresses) const {
+    return fused_ != nullptr && std::ranges::all_of(addresses, [](const void* address) {
+             return reinterpret_cast<uintptr_t>(address) % kMatmulAlignment == 0;
+           });
   }
 
   const LinearShape shape_;

@@ -22,6 +22,9 @@ enum class Epilogue {
   kGeluGradient,
 };
 
+// What all addresses are multiples of where there is an epilogue, and what makes a product fast where there is none.
+inline constexpr int64_t kMatmulAlignment = 16;
+
 struct MatmulSpec {
   int64_t m = 0;
   int64_t n = 0;
@@ -44,8 +47,8 @@ class Matmul {
  public:
   virtual ~Matmul() = default;
   virtual int64_t workspace_bytes() const = 0;
-  // `accumulate` adds to D, where there is no epilogue. `aux`: the epilogue's, at a multiple of 16 bytes. Sums are
-  // fp32; the same call gives the same bits.
+  // `accumulate` adds to D, where there is no epilogue. `aux`: the epilogue's; with one all addresses are multiples of
+  // kMatmulAlignment. Sums are fp32; the same call gives the same bits.
   virtual absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
                            bool accumulate, void* aux = nullptr) const = 0;
 };
@@ -54,7 +57,8 @@ class Matmul {
 class MatmulFactory {
  public:
   virtual ~MatmulFactory() = default;
-  // UNIMPLEMENTED for an epilogue that the library hasn't got for these sizes and types.
+  // UNIMPLEMENTED for an epilogue that the library hasn't got for these sizes and types; without one there is always a
+  // way.
   virtual absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) = 0;
 };
 

@@ -12,6 +12,7 @@ KERNELS = [
     "embedding",
     "layer_norm",
     "ordered_sum",
+    "plain_product",
     "square_sum",
     "token_order",
 ]

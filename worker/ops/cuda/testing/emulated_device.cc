@@ -3,16 +3,16 @@
 #include <atomic>
 
 #include "core/base/status_macros.h"
+#include "worker/ops/cuda/cublaslt.h"
 #include "worker/ops/cuda/device_operations.h"
 #include "worker/ops/cuda/host_wait.h"
 #include "worker/ops/cuda/testing/emulator/memory.h"
-#include "worker/ops/cuda/testing/plain_matmul.h"
 
 namespace penstock {
 
 std::unique_ptr<Backend> CreateEmulatedDevice(int device) {
   PENSTOCK_CHECK(cudaSetDevice(device) == cudaSuccess);
-  return cuda::MakeDeviceOperations("emulated", std::make_unique<cuda::PlainMatmuls>());
+  return cuda::MakeDeviceOperations("emulated", cuda::CreateCublasLt().value());
 }
 
 std::unique_ptr<Backend> CreateNextEmulatedDevice() {

@@ -1,0 +1,2 @@
+#define PENSTOCK_INTERFACE EmulatedInterface
+#include "worker/ops/cuda/testing/cublaslt_interface.inc"  // IWYU pragma: export
