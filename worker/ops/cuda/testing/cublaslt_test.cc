@@ -74,6 +74,9 @@ class DeviceMatrix {
 
 class CublasLtTest : public KernelTest {
  protected:
+  CublasLtTest() { EXPECT_EQ(cudaMalloc(&workspace_, kGpuProductBytes), cudaSuccess); }
+  ~CublasLtTest() override { cudaFree(workspace_); }
+
   // D's elements, or the reason why there is no such product.
   absl::Status Check(const MatmulSpec& spec, bool accumulate, int64_t offset = 0) {
     SCOPED_TRACE(testing::Message() << spec.m << " x " << spec.n << " x " << spec.k << ", bf16 "
@@ -94,7 +97,7 @@ class CublasLtTest : public KernelTest {
     const DeviceMatrix device_d(spec.output, before, offset);
     const DeviceMatrix device_aux(spec.output, aux, 0);
     EXPECT_LE((*matmul)->workspace_bytes(), kGpuProductBytes);
-    const OpContext context{.workspace = workspace_.data(), .workspace_bytes = kGpuProductBytes};
+    const OpContext context{.workspace = static_cast<std::byte*>(workspace_), .workspace_bytes = kGpuProductBytes};
     const absl::Status status =
         (*matmul)->Run(context, device_a.data(), device_b.data(), spec.has_bias ? device_bias.data() : nullptr,
                        device_d.data(), accumulate, spec.epilogue == Epilogue::kNone ? nullptr : device_aux.data());
@@ -167,7 +170,7 @@ class CublasLtTest : public KernelTest {
   }
 
   const std::unique_ptr<MatmulFactory> library_ = CreateCublasLt().value();
-  const OnDevice<std::byte> workspace_{std::vector<std::byte>(kGpuProductBytes)};
+  void* workspace_ = nullptr;
 };
 
 TEST_F(CublasLtTest, ProductsOfEverySizeAndAlignment) {
