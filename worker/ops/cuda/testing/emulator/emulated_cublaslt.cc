@@ -1,4 +1,5 @@
 #include <cublasLt.h>
+
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
