@@ -140,6 +140,7 @@ class Gpt2Stage : public StageModel {
   // Losses in losses_, and those that were there before and are the host's now.
   int64_t losses_on_device_ = 0;
   std::vector<LossSum> losses_taken_;
+  std::unique_ptr<DeviceMemory> host_losses_;  // (kLossesMax), for the way from the device
   std::vector<Slot> slots_;
 };
 
@@ -186,6 +187,9 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
                               last() && !backend_->host_memory() ? shape_.rows() * int64_t{sizeof(int32_t)} : 0);
   losses_region_ =
       plan->Add(MemoryClass::kWorkspace, "losses", last() ? kLossesMax * static_cast<int64_t>(sizeof(LossSum)) : 0);
+  if (last()) {
+    PENSTOCK_ASSIGN_OR_RETURN(host_losses_, backend_->AllocateHost(kLossesMax * static_cast<int64_t>(sizeof(LossSum))));
+  }
   const bool widens = shape_.tensor.degree > 1 && shape_.type != DataType::kFloat32;
   sum_region_ =
       plan->AddFloats(MemoryClass::kWorkspace, "sums over the tensor group", widens ? shape_.boundary_elements() : 0);
@@ -331,10 +335,12 @@ absl::StatusOr<LossSum> Gpt2Stage::Forward(int slot_index, const ForwardArgs& ar
     void* y = i + 1 < slot.layers.size() ? slot.layers[i + 1].x
               : last()                   ? slot.head.x
                                          : static_cast<void*>(args.output.data());
+    PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
     PENSTOCK_RETURN_IF_ERROR(layer_->Forward(layer_weights_[i], slot.layers[i], LayerScratch(), y));
   }
   LossSum loss;
   if (last()) {
+    PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
     PENSTOCK_RETURN_IF_ERROR(HeadForward(slot, args));
     if (!args.loss_later) {
       PENSTOCK_ASSIGN_OR_RETURN(const std::vector<LossSum> losses, TakeLosses());
@@ -378,12 +384,13 @@ absl::Status Gpt2Stage::HeadForward(const Slot& slot, const ForwardArgs& args) {
 }
 
 absl::Status Gpt2Stage::FetchLosses() {
-  const size_t before = losses_taken_.size();
   const int64_t count = std::exchange(losses_on_device_, 0);
-  losses_taken_.resize(before + static_cast<size_t>(count));
   PENSTOCK_RETURN_IF_ERROR(
-      backend_->Copy(context_, losses_, losses_taken_.data() + before, count * static_cast<int64_t>(sizeof(LossSum))));
-  return backend_->Synchronize(context_);
+      backend_->Copy(context_, losses_, host_losses_->data(), count * static_cast<int64_t>(sizeof(LossSum))));
+  PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize(context_));
+  const auto* const fetched = reinterpret_cast<const LossSum*>(host_losses_->data());
+  losses_taken_.insert(losses_taken_.end(), fetched, fetched + count);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<LossSum>> Gpt2Stage::TakeLosses() {
@@ -421,12 +428,14 @@ absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
     }));
   }
   for (size_t i = slot.layers.size(); i-- > 0;) {
+    PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
     const GradientMode mode = std::exchange(layers_cleared_[i], false) ? GradientMode::kWrite : GradientMode::kAdd;
     PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, layers_[i] + 1, [&] {
       return layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], mode, gradient);
     }));
   }
   if (!first()) return absl::OkStatus();
+  PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
   return InBucket(&Gpt2Stage::BlockBucket, 0, [&] {
     float* positions = shape_.adds_replicated() ? wpe_gradient_ : nullptr;
     return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, positions);

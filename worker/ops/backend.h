@@ -21,11 +21,13 @@
 #include "worker/ops/cross_entropy.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/gelu.h"
+#include "worker/ops/host_wait.h"
 #include "worker/ops/layer_norm.h"
 #include "worker/ops/linear.h"
 #include "worker/ops/linear_cross_entropy.h"
 #include "worker/ops/residual.h"
 #include "worker/ops/split_cross_entropy.h"
+#include "worker/ops/stream_clock.h"
 
 namespace penstock {
 
@@ -46,6 +48,9 @@ class Fence {
   // What is given to the context's stream from now on waits for it; the host doesn't.
   virtual absl::Status Block(const OpContext& context) = 0;
 };
+
+// A device queues some 1024 launches; a layer's backward pass takes about 40, a tensor group's sums included.
+inline constexpr int kLayersAheadMax = 16;
 
 struct CopySpan {
   const void* from = nullptr;
@@ -75,6 +80,16 @@ class Backend {
   virtual absl::Status Copy(const OpContext& context, const void* from, void* to, int64_t bytes) = 0;
   // Waits until everything given to the context's stream is done.
   virtual absl::Status Synchronize(const OpContext&) { return absl::OkStatus(); }
+  // What the host waits with from now on, here and for fences; empty: for as long as it takes. Before other threads
+  // wait.
+  virtual void SetHostWait(HostWait) {}
+  // Called between layers: the host runs at most kLayersAheadMax of these calls ahead of the device. So it never comes
+  // to the point where a launch blocks until the device goes on, which nothing could end but the device.
+  virtual absl::Status Pace(const OpContext&) { return absl::OkStatus(); }
+  // Of the context's stream; null where calls return when they are done, and the host's clock says it all.
+  virtual absl::StatusOr<std::unique_ptr<StreamClock>> CreateStreamClock(const OpContext&) {
+    return std::unique_ptr<StreamClock>();
+  }
   // What everything given to the context's stream so far ends with; null where calls return when they are done.
   virtual absl::StatusOr<std::shared_ptr<Fence>> RecordFence(const OpContext&) { return std::shared_ptr<Fence>(); }
   // Copies as Copy does, but beside the context's stream: they begin when all that it was given is done, and what it is

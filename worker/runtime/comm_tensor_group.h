@@ -8,7 +8,7 @@
 
 #include "worker/comm/communicator.h"
 #include "worker/model/tensor_group.h"
-#include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rank_clock.h"
 
 namespace penstock {
 

@@ -9,7 +9,6 @@
 #include "core/base/annotate.h"
 #include "core/base/status_macros.h"
 #include "core/schedule/message_buffers.h"
-#include "services/base/clock.h"
 #include "worker/runtime/rank_error.h"
 
 namespace penstock {
@@ -80,18 +79,17 @@ absl::Status StageExecutor::Run(const std::vector<Instruction>& list, const RunO
     PENSTOCK_RETURN_IF_ERROR(env_.abort->status());
     env_.progress->Set(options.step, static_cast<uint32_t>(index), instruction, options.validation,
                        env_.comm->counters().collectives);
-    const absl::Time begin = Clock::Real()->Monotonic();
+    env_.clock->BeginInstruction({.epoch = plan_.assignment.epoch(),
+                                  .step = options.step,
+                                  .instruction = instruction,
+                                  .validation = options.validation,
+                                  .begin = {},
+                                  .end = {}},
+                                 env_.timeline);
     if (absl::Status status = Execute(instruction, options); !status.ok()) {
       return Annotate(status, absl::StrCat(where, ", ", instruction.ToString()));
     }
-    if (env_.timeline != nullptr) {
-      env_.timeline->Record({.epoch = plan_.assignment.epoch(),
-                             .step = options.step,
-                             .instruction = instruction,
-                             .validation = options.validation,
-                             .begin = begin,
-                             .end = Clock::Real()->Monotonic()});
-    }
+    env_.clock->EndInstruction(env_.timeline);
   }
   if (options.validation) PENSTOCK_RETURN_IF_ERROR(Annotate(FinishLosses(), where));
   RankClock::Scope waiting(*env_.clock, Activity::kWaitSend);

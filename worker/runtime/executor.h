@@ -23,7 +23,7 @@
 #include "worker/runtime/abort_scope.h"
 #include "worker/runtime/batch_reader.h"
 #include "worker/runtime/message_lane.h"
-#include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rank_clock.h"
 #include "worker/runtime/rank_plan.h"
 #include "worker/runtime/rank_progress.h"
 

@@ -49,7 +49,7 @@ absl::Status RankRunner::UpdateLocally(Session& session, uint64_t step, std::opt
   if (session.mirror.has_value()) {
     // Beside all that follows, up to the next gradients.
     progress_.SetActivity(kMirrorActivity);
-    RankClock::InnerScope keeping(session.clock, Activity::kUpdate, Activity::kMirror);
+    RankClock::Scope keeping(session.clock, Activity::kMirror);
     PENSTOCK_RETURN_IF_ERROR(session.mirror->Copy(step, gradients));
   }
   progress_.SetActivity("agreeing on the gradient's norm");

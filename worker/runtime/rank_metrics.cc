@@ -1,45 +1,6 @@
 #include "worker/runtime/rank_metrics.h"
 
-#include <algorithm>
-
 namespace penstock {
-
-const char* ActivityName(Activity activity) {
-  switch (activity) {
-    case Activity::kCompute:
-      return "compute";
-    case Activity::kTensor:
-      return "tensor";
-    case Activity::kData:
-      return "data";
-    case Activity::kWaitActivation:
-      return "wait_activation";
-    case Activity::kWaitGradient:
-      return "wait_gradient";
-    case Activity::kWaitSend:
-      return "wait_send";
-    case Activity::kReduce:
-      return "reduce";
-    case Activity::kPush:
-      return "push";
-    case Activity::kCommitWait:
-      return "commit_wait";
-    case Activity::kPull:
-      return "pull";
-    case Activity::kUpdate:
-      return "update";
-    case Activity::kMirror:
-      return "mirror";
-  }
-  return "unknown";
-}
-
-double RankClock::BubbleRatio(double step_seconds) const {
-  if (step_seconds <= 0) return 0;
-  const double waiting =
-      seconds(Activity::kWaitActivation) + seconds(Activity::kWaitGradient) + seconds(Activity::kWaitSend);
-  return std::clamp(waiting / step_seconds, 0.0, 1.0);
-}
 
 WorkerMetrics::WorkerMetrics(Metrics& metrics)
     : step_seconds_(metrics

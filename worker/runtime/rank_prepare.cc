@@ -167,6 +167,8 @@ absl::Status RankRunner::Prepare(Session& session) {
   } else {
     PENSTOCK_ASSIGN_OR_RETURN(session.backend, CreateCpuBackend({.threads = options_.threads}));
   }
+  PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<StreamClock> stream_clock, session.backend->CreateStreamClock({}));
+  session.clock.Bind(std::move(stream_clock));
   PENSTOCK_RETURN_IF_ERROR(MarkPermanent(PlanRank(session)));
   PENSTOCK_RETURN_IF_ERROR(Connect(session));
   progress_.Set(options_.assignment.start_step(), "pulling the start version");
@@ -182,6 +184,7 @@ absl::Status RankRunner::Prepare(Session& session) {
       return Annotate(status, absl::StrCat("pulling version ", options_.assignment.start_step()));
     }
   }
+  session.clock.Resolve();
   if (options_.metrics != nullptr) options_.metrics->AddTime(session.clock);
   v1::MemberReport report;
   report.mutable_ready()->set_rank(options_.assignment.rank());

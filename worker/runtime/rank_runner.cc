@@ -137,6 +137,8 @@ absl::Status RankRunner::Train(Session& session) {
     progress_.Set(spec.training().steps(), kMirrorActivity);
     PENSTOCK_RETURN_IF_ERROR(session.mirror->Drain());
   }
+  // A device may still be sharing the last weights.
+  PENSTOCK_RETURN_IF_ERROR(session.backend->Synchronize({}));
   PENSTOCK_RETURN_IF_ERROR(abort_.status());
   if (session.plan->leader()) {
     v1::MemberReport report;
@@ -163,6 +165,7 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
   PENSTOCK_RETURN_IF_ERROR(session.executor->Run(plan.training, run));
 
   const absl::Time end = Clock::Real()->Monotonic();
+  session.clock.Resolve();
   const double seconds = absl::ToDoubleSeconds(end - begin) + std::exchange(session.carried_seconds, 0);
   const bool local = UpdatesLocally(plan.spec());
   if (local) {
@@ -244,6 +247,7 @@ absl::Status RankRunner::Validate(Session& session, uint64_t version) {
     // Not before its step's record.
     session.mirror.has_value() ? session.mirror->Report(std::move(report)) : Report(std::move(report));
   }
+  session.clock.Resolve();
   if (options_.metrics != nullptr) options_.metrics->AddTime(session.clock);
   return session.losses->Finish();
 }

@@ -55,7 +55,7 @@ void StateExchange::Bind(const Arena& arena, StageModel* model, Backend* backend
   if (!buckets_.has_value()) return;
   buckets_->Bind(arena, comm, backend);
   model->SetBucketSink([this, clock](const GradientBucket& bucket) {
-    RankClock::InnerScope reducing(*clock, Activity::kCompute, Activity::kReduce);
+    RankClock::Scope reducing(*clock, Activity::kReduce);
     return buckets_->Reduce(bucket);
   });
 }

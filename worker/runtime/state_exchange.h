@@ -18,7 +18,7 @@
 #include "worker/model/memory_plan.h"
 #include "worker/model/stage_model.h"
 #include "worker/runtime/gradient_buckets.h"
-#include "worker/runtime/rank_metrics.h"
+#include "worker/runtime/rank_clock.h"
 #include "worker/runtime/rank_plan.h"
 #include "worker/runtime/state_client.h"
 

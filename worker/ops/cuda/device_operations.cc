@@ -1,6 +1,7 @@
 #include "worker/ops/cuda/device_operations.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "worker/ops/cuda/kernels/elementwise.h"
 #include "worker/ops/cuda/kernels/square_sum.h"
 #include "worker/ops/cuda/operations.h"
+#include "worker/ops/cuda/stream_clock.h"
 #include "worker/ops/shape_checks.h"
 
 namespace penstock::cuda {
@@ -33,26 +35,39 @@ class OwnedMemory : public DeviceMemory {
   std::byte* const data_;
   const int64_t size_;
 };
+
+absl::Status WaitForEvent(cudaEvent_t event, absl::string_view what, const HostWait& wait) {
+  if (!wait) return ToStatus(cudaEventSynchronize(event), what);
+  return wait([&]() -> absl::StatusOr<bool> {
+    const cudaError_t error = cudaEventQuery(event);
+    if (error == cudaErrorNotReady) return false;
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(error, what));
+    return true;
+  });
+}
+
+// A thread that waits for them sleeps: it waits beside the one that computes.
+constexpr unsigned kOrderingEvent = cudaEventDisableTiming | cudaEventBlockingSync;
+
 class EventFence : public Fence {
  public:
-  EventFence() = default;
+  explicit EventFence(HostWait wait) : wait_(std::move(wait)) {}
   EventFence(const EventFence&) = delete;
   EventFence& operator=(const EventFence&) = delete;
   ~EventFence() override {
     if (event_ != nullptr) cudaEventDestroy(event_);
   }
   absl::Status Record(cudaStream_t stream) {
-    // A thread that waits sleeps: it waits beside the one that computes.
-    PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "a fence"));
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaEventCreateWithFlags(&event_, kOrderingEvent), "a fence"));
     return ToStatus(cudaEventRecord(event_, stream), "recording a fence");
   }
-  absl::Status Wait() override { return ToStatus(cudaEventSynchronize(event_), "waiting for a fence"); }
+  absl::Status Wait() override { return WaitForEvent(event_, "waiting for a fence", wait_); }
   absl::Status Block(const OpContext& context) override {
     return ToStatus(cudaStreamWaitEvent(StreamOf(context), event_, 0), "a stream's wait for a fence");
   }
 
  private:
+  const HostWait wait_;
   cudaEvent_t event_ = nullptr;
 };
 
@@ -66,6 +81,9 @@ class DeviceOperations : public Backend {
 
   ~DeviceOperations() override {
     if (beside_ != nullptr) cudaStreamDestroy(beside_);
+    for (const cudaEvent_t event : paces_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
   }
 
   std::string Describe() const override { return description_; }
@@ -102,7 +120,24 @@ class DeviceOperations : public Backend {
   }
 
   absl::Status Synchronize(const OpContext& context) override {
-    return WaitForStream(StreamOf(context), "waiting for the device");
+    return WaitForStream(StreamOf(context), "waiting for the device", wait_);
+  }
+
+  void SetHostWait(HostWait wait) override { wait_ = std::move(wait); }
+
+  absl::Status Pace(const OpContext& context) override {
+    cudaEvent_t& event = paces_[next_pace_];
+    next_pace_ = (next_pace_ + 1) % paces_.size();
+    if (event == nullptr) {
+      PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaEventCreateWithFlags(&event, kOrderingEvent), "an event"));
+    } else if (cudaEventQuery(event) != cudaSuccess) {
+      PENSTOCK_RETURN_IF_ERROR(WaitForEvent(event, "waiting for an earlier layer", wait_));
+    }
+    return ToStatus(cudaEventRecord(event, StreamOf(context)), "recording an event");
+  }
+
+  absl::StatusOr<std::unique_ptr<StreamClock>> CreateStreamClock(const OpContext& context) override {
+    return MakeStreamClock(StreamOf(context));
   }
 
   absl::StatusOr<std::shared_ptr<Fence>> RecordFence(const OpContext& context) override {
@@ -155,12 +190,14 @@ class DeviceOperations : public Backend {
                           double* sums) override {
     if (pieces.empty()) return absl::OkStatus();
     const cudaStream_t stream = StreamOf(context);
-    std::vector<SquarePiece> list;
-    list.reserve(pieces.size());
-    for (const std::span<const float> piece : pieces)
-      list.push_back({piece.data(), static_cast<int64_t>(piece.size())});
-    const size_t list_bytes = list.size() * sizeof(SquarePiece);
+    const size_t list_bytes = pieces.size() * sizeof(SquarePiece);
     const size_t bytes = pieces.size() * sizeof(double);
+    // Pinned: a copy from or to other memory of the host's waits for the stream inside of the runtime, where no abort
+    // reaches it.
+    PENSTOCK_RETURN_IF_ERROR(ReserveSquares(static_cast<int64_t>(list_bytes + bytes)));
+    auto* const list = reinterpret_cast<SquarePiece*>(squares_->data());
+    auto* const host_sums = reinterpret_cast<double*>(squares_->data() + list_bytes);
+    for (size_t i = 0; i < pieces.size(); ++i) list[i] = {pieces[i].data(), static_cast<int64_t>(pieces[i].size())};
     // From the stream's own pool: neither the device nor the host waits for it.
     void* memory = nullptr;
     PENSTOCK_RETURN_IF_ERROR(
@@ -168,13 +205,15 @@ class DeviceOperations : public Backend {
     const absl::Cleanup free = [&] { cudaFreeAsync(memory, stream); };
     double* const device_sums = reinterpret_cast<double*>(static_cast<std::byte*>(memory) + list_bytes);
     PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(cudaMemcpyAsync(memory, list.data(), list_bytes, cudaMemcpyDefault, stream), "sums of squares"));
-    PENSTOCK_RETURN_IF_ERROR(ToStatus(
-        SumsOfSquares(static_cast<const SquarePiece*>(memory), static_cast<int64_t>(list.size()), device_sums, stream),
-        "sums of squares"));
+        ToStatus(cudaMemcpyAsync(memory, list, list_bytes, cudaMemcpyDefault, stream), "sums of squares"));
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(SumsOfSquares(static_cast<const SquarePiece*>(memory),
+                                                    static_cast<int64_t>(pieces.size()), device_sums, stream),
+                                      "sums of squares"));
     PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(cudaMemcpyAsync(sums, device_sums, bytes, cudaMemcpyDefault, stream), "sums of squares"));
-    return Synchronize(context);
+        ToStatus(cudaMemcpyAsync(host_sums, device_sums, bytes, cudaMemcpyDefault, stream), "sums of squares"));
+    PENSTOCK_RETURN_IF_ERROR(Synchronize(context));
+    std::copy_n(host_sums, pieces.size(), sums);
+    return absl::OkStatus();
   }
 
   absl::Status AdamW(const OpContext& context, const AdamWParams& params, std::span<const float> gradient,
@@ -237,15 +276,26 @@ class DeviceOperations : public Backend {
 
  private:
   const std::string description_;
-  static absl::StatusOr<std::shared_ptr<Fence>> Recorded(cudaStream_t stream) {
-    auto fence = std::make_shared<EventFence>();
+  absl::StatusOr<std::shared_ptr<Fence>> Recorded(cudaStream_t stream) const {
+    auto fence = std::make_shared<EventFence>(wait_);
     PENSTOCK_RETURN_IF_ERROR(fence->Record(stream));
     return std::shared_ptr<Fence>(std::move(fence));
   }
+  // Every call ends when the device is done with it, so one buffer does.
+  absl::Status ReserveSquares(int64_t bytes) {
+    if (squares_ != nullptr && squares_->size() >= bytes) return absl::OkStatus();
+    squares_.reset();
+    PENSTOCK_ASSIGN_OR_RETURN(squares_, AllocateHost(bytes));
+    return absl::OkStatus();
+  }
 
   const std::unique_ptr<MatmulFactory> matmuls_;
-  // Made when it is first needed, by the rank's thread.
+  HostWait wait_;
+  // The rank's thread's, made when they are first needed.
   cudaStream_t beside_ = nullptr;
+  std::array<cudaEvent_t, kLayersAheadMax> paces_{};
+  size_t next_pace_ = 0;
+  std::unique_ptr<DeviceMemory> squares_;
 };
 
 }  // namespace

@@ -9,11 +9,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "worker/ops/host_wait.h"
 
 namespace penstock::cuda {
 
-// Until everything given to the stream is done. `what` begins the error.
-absl::Status WaitForStream(cudaStream_t stream, absl::string_view what);
+// Until everything given to the stream is done. `what` begins the error. `wait` may be empty.
+absl::Status WaitForStream(cudaStream_t stream, absl::string_view what, const HostWait& wait = {});
 
 // Calls of it, in this process.
 int64_t HostWaits();

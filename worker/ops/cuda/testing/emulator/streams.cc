@@ -152,6 +152,16 @@ class Scheduler {
     return false;
   }
 
+  bool Empty(const Stream& stream) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (stream->done >= stream->given) return true;
+      stream->asked = stream->given;
+    }
+    work_.notify_one();
+    return false;
+  }
+
   void Notify() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -388,6 +398,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return emulator::WaitForStream(stream); }
+
+cudaError_t cudaStreamQuery(cudaStream_t handle) {
+  const auto stream = Scheduler::Get().Find(handle);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  return Scheduler::Get().Empty(stream) ? cudaSuccess : cudaErrorNotReady;
+}
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
   const auto stream = Scheduler::Get().Find(handle);
