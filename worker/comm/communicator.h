@@ -6,8 +6,15 @@
 // Thread-safety: one thread uses it (the rank's); Abort may come from any thread at any time and ends every wait at
 // once. The counters may be read from any thread.
 //
-// Memory: the caller owns all buffers. A buffer given to StartSend or StartRecv must stay alive, and a receive buffer
-// untouched, until its Transfer was waited for, or, where that ended in an error, until the Communicator is destroyed.
+// Order: a message has its buffer from Start to Wait. What the rank's compute stream is given after Wait sees the
+// message, or may overwrite what was sent; what it was given before Start is done before the message touches the
+// buffer. A collective has its buffers for the call. On the CPU the compute stream is the calling thread, so Wait
+// blocks. Between devices (NCCL) the streams wait for each other and Wait returns at once; the host sees what a stream
+// has done when it waits for the stream, as for anything that it takes from the device, and must do so with
+// host_wait(): there an abort, a lost peer or a message that is late shows, or in a later call.
+//
+// Memory: the caller owns all buffers, and they must stay alive until the compute stream has passed Wait, or, where
+// that ended in an error, until the Communicator is destroyed.
 //
 // Every wait has a deadline. An error that a peer is to blame for carries that peer's rank (PeerOf).
 //
@@ -28,6 +35,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "worker/ops/host_wait.h"
 
 namespace penstock {
 
@@ -52,9 +60,9 @@ absl::Status WithPeer(absl::Status status, int peer);
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Blocks until the buffer may be reused (a send) or holds the message (a receive). Call it once. What was sent may be
-  // on its way still: then a later call, or nobody, is told of its failure. A Communicator without an error is destroyed
-  // once all has gone.
+  // Until the buffer may be reused (a send) or holds the message (a receive): see Order above. Call it once. What was
+  // sent may be on its way still: then a later call, or nobody, is told of its failure. A Communicator without an error
+  // is destroyed once all has gone.
   // DEADLINE_EXCEEDED after the wait timeout, UNAVAILABLE when the peer closed the connection, INTERNAL when the peer's
   // message has another size than the buffer; the cause of the abort after Abort.
   virtual absl::Status Wait() = 0;
@@ -104,7 +112,11 @@ class Communicator {
   virtual absl::Status Broadcast(absl::Span<const int> group, int root_index, absl::Span<std::byte> data);
   virtual absl::Status Barrier(absl::Span<const int> group);
 
-  // Blocking conveniences.
+  // What the host waits for the compute stream with, where that may wait for messages; empty where only Wait does. It
+  // may outlive the object, and then says that it is gone.
+  virtual HostWait host_wait() { return {}; }
+
+  // Start and Wait in one.
   absl::Status Send(int peer, Tag tag, absl::Span<const std::byte> data);
   absl::Status Recv(int peer, Tag tag, absl::Span<std::byte> data);
 

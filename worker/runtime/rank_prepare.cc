@@ -112,6 +112,7 @@ absl::Status RankRunner::ConnectPeers(Session& session) {
   }
   session.host_comm = std::move(session.comm);
   PENSTOCK_ASSIGN_OR_RETURN(session.comm, connect(between_devices));
+  session.backend->SetHostWait(session.comm->host_wait());
   return absl::OkStatus();
 }
 

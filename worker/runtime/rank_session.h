@@ -97,7 +97,11 @@ struct RankRunner::Session {
     host_arena.reset();
     backend.reset();
   }
-  ~Session() { hooks.clear(); }
+  ~Session() {
+    hooks.clear();
+    // The mirror's thread may wait for a device that waits for a peer.
+    if (host_comm != nullptr && comm != nullptr) comm->Abort(absl::CancelledError("the rank ends"));
+  }
 };
 
 }  // namespace penstock

@@ -9,6 +9,7 @@
 #include "services/base/clock.h"
 #include "services/base/log.h"
 #include "worker/comm/communicator.h"
+#include "worker/cuda/status.h"
 
 namespace penstock {
 namespace {
@@ -16,10 +17,8 @@ namespace {
 // A wait polls without a pause at first, as most are short, and then sleeps between looks.
 constexpr int kPollsWithoutPause = 2000;
 constexpr std::chrono::microseconds kPause(20);
-// Looks at an event for one look at NCCL's asynchronous error, which takes a lock.
-constexpr int kPollsPerErrorCheck = 64;
-// What an abort may take until the stream is empty.
-constexpr absl::Duration kDrainTimeout = absl::Seconds(5);
+// From here on communicators that are aborted within a group are told all before the first one is freed.
+constexpr int kGroupsAborts = NCCL_VERSION(2, 22, 0);
 
 }  // namespace
 
@@ -78,21 +77,45 @@ absl::Status NcclChannel::Finish(absl::Time deadline) {
 }
 
 NcclChannel::~NcclChannel() {
-  if (comm_ == nullptr) return;
-  // Never ncclCommDestroy: it waits for peers, which may be gone. An abort ends the kernels that wait for one.
-  options_.nccl->CommAbort(comm_);
-  cuda::Event drained;
-  if (absl::StatusOr<cuda::Event> event = cuda::Event::Create(); event.ok()) drained = *std::move(event);
-  absl::Status status = drained.Record(stream_.get());
-  const absl::Time deadline = Clock::Real()->Monotonic() + kDrainTimeout;
-  while (status.ok()) {
-    const absl::StatusOr<bool> done = drained.Done();
-    status = done.status();
-    if (done.ok() && *done) return;
-    if (Clock::Real()->Monotonic() >= deadline) status = absl::DeadlineExceededError("its stream isn't empty");
-    std::this_thread::sleep_for(kPause);
+  if (comm_ != nullptr) AbortAll({this}, stream_.get());
+}
+
+// Never ncclCommDestroy: it waits for peers, which may be gone. An abort ends the kernels that wait for one.
+void NcclChannel::AbortAll(const std::vector<NcclChannel*>& channels, cudaStream_t compute) {
+  if (channels.empty()) return;
+  const NcclLibrary& nccl = channels.front()->nccl();
+  if (nccl.version < kGroupsAborts) {
+    std::vector<std::thread> threads;
+    for (NcclChannel* const channel : channels) {
+      threads.emplace_back([&nccl, comm = std::exchange(channel->comm_, nullptr)] { nccl.CommAbort(comm); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    Drain(channels, compute);
+    return;
   }
-  LogWarning("{}: after its abort: {}", Where(), status);
+  nccl.GroupStart();
+  // Tells the kernels, and those that come to run yet; what they use is freed at the group's end.
+  for (NcclChannel* const channel : channels) nccl.CommAbort(std::exchange(channel->comm_, nullptr));
+  Drain(channels, compute);
+  nccl.GroupEnd();
+}
+
+void NcclChannel::Drain(const std::vector<NcclChannel*>& channels, cudaStream_t compute) {
+  std::vector<cudaStream_t> streams = {compute};
+  for (const NcclChannel* const channel : channels) streams.push_back(channel->stream());
+  const absl::Time deadline = Clock::Real()->Monotonic() + kDrainTimeout;
+  for (const cudaStream_t stream : streams) {
+    cudaError_t state = cudaStreamQuery(stream);
+    while (state == cudaErrorNotReady && Clock::Real()->Monotonic() < deadline) {
+      std::this_thread::sleep_for(kPause);
+      state = cudaStreamQuery(stream);
+    }
+    if (state != cudaSuccess) {
+      LogWarning("{}: after its abort: {}", channels.front()->Where(),
+                 cuda::ToStatus(state, "its streams aren't empty"));
+      return;
+    }
+  }
 }
 
 absl::Status NcclChannel::After(cudaStream_t stream) {
@@ -119,23 +142,11 @@ absl::Status NcclChannel::Enqueue(absl::FunctionRef<ncclResult_t()> calls) {
   return status.ok() ? status : options_.epoch->Fail(Blame(std::move(status)));
 }
 
-absl::Status NcclChannel::Mark(cuda::Event* mark) {
-  PENSTOCK_ASSIGN_OR_RETURN(*mark, cuda::Event::Create());
-  return mark->Record(stream_.get());
-}
+absl::Status NcclChannel::Check() { return Blame(Idle().status()); }
 
-absl::Status NcclChannel::AwaitMark(const cuda::Event& mark) {
-  int polls = 0;
-  absl::Status status = options_.epoch->Await(
-      [&]() -> absl::StatusOr<bool> {
-        if (++polls % kPollsPerErrorCheck == 0) PENSTOCK_RETURN_IF_ERROR(Idle().status());
-        return mark.Done();
-      },
-      options_.epoch->wait_timeout(),
-      [this] {
-        return absl::StrCat(Where(), ": nothing within ", absl::FormatDuration(options_.epoch->wait_timeout()));
-      });
-  return status.ok() ? status : options_.epoch->Fail(Blame(std::move(status)));
+absl::Status NcclChannel::Late() const {
+  return Blame(absl::DeadlineExceededError(
+      absl::StrCat(Where(), ": nothing within ", absl::FormatDuration(options_.epoch->wait_timeout()))));
 }
 
 absl::StatusOr<bool> NcclChannel::Idle() {

@@ -1,8 +1,8 @@
 // One NCCL communicator with its stream, and what all channels of an epoch share.
 //
-// Communicators are non-blocking: a call that NCCL goes on with in the background is polled to its end, and so is the
-// stream's work, so that every wait sees an abort, an error of the network or its deadline. Only the rank's thread
-// calls NCCL; Fail may come from any.
+// Communicators are non-blocking: a call that NCCL goes on with in the background is polled to its end, so that every
+// wait sees an abort, an error of the network or its deadline. For the stream's work see nccl_order.h. Only the rank's
+// thread calls NCCL; Fail may come from any.
 #ifndef PENSTOCK_WORKER_COMM_NCCL_NCCL_CHANNEL_H_
 #define PENSTOCK_WORKER_COMM_NCCL_NCCL_CHANNEL_H_
 
@@ -50,6 +50,9 @@ class NcclEpoch {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
+// What an abort may take until the streams are empty.
+inline constexpr absl::Duration kDrainTimeout = absl::Seconds(5);
+
 class NcclChannel {
  public:
   struct Options {
@@ -59,7 +62,7 @@ class NcclChannel {
     ncclUniqueId id;
     int size = 0;   // of the communicator
     int index = 0;  // of this rank in it
-    // The rank at the other end; -1 for a group.
+    // The rank at the other end; -1 where there are several.
     int peer = -1;
     // Thread blocks that its kernels take at most: of a lane's few, since a receive that was posted ahead holds them
     // until the message comes. 0 leaves it to NCCL.
@@ -69,7 +72,7 @@ class NcclChannel {
   // Begins to connect. Finish waits for it. The current device is the channel's.
   static absl::StatusOr<std::unique_ptr<NcclChannel>> Begin(Options options);
   absl::Status Finish(absl::Time deadline);
-  // Aborts what is on its way and frees the communicator.
+  // Aborts what is on its way and frees the communicator, unless that was done.
   ~NcclChannel();
   NcclChannel(const NcclChannel&) = delete;
   NcclChannel& operator=(const NcclChannel&) = delete;
@@ -84,16 +87,22 @@ class NcclChannel {
   // Runs `calls`, which give NCCL operations of this communicator, as one NCCL group, and returns when they are in the
   // stream (not when they are done).
   absl::Status Enqueue(absl::FunctionRef<ncclResult_t()> calls);
-  // Makes *mark stand for the stream's work so far.
-  absl::Status Mark(cuda::Event* mark);
-  // Waits until what `mark` stands for is done. DEADLINE_EXCEEDED, UNAVAILABLE (the connection) or the epoch's error.
-  absl::Status AwaitMark(const cuda::Event& mark);
+  // NCCL's asynchronous error, if it has one: UNAVAILABLE (the connection).
+  absl::Status Check();
+  // DEADLINE_EXCEEDED: what the channel was given isn't done in time.
+  absl::Status Late() const;
+
+  // Aborts what is on its way through all `channels` at once, waits until their streams and `compute` are empty, at
+  // most kDrainTimeout, and frees the communicators. One after the other would not do: each frees memory, which waits
+  // for all kernels of the device, those that wait for a peer in another channel included.
+  static void AbortAll(const std::vector<NcclChannel*>& channels, cudaStream_t compute);
 
  private:
   explicit NcclChannel(Options options) : options_(std::move(options)) {}
 
-  // Whether NCCL has nothing under way in the background; its asynchronous error, if it has one.
+  // Whether NCCL has nothing under way in the background; otherwise as Check.
   absl::StatusOr<bool> Idle();
+  static void Drain(const std::vector<NcclChannel*>& channels, cudaStream_t compute);
   absl::Status Blame(absl::Status status) const;
   std::string Where() const;
 

@@ -26,10 +26,13 @@ class Calls {
 
 }  // namespace
 
-absl::Status NcclGroup::AwaitAll() {
-  cuda::Event done;
-  PENSTOCK_RETURN_IF_ERROR(channel_->Mark(&done));
-  return channel_->AwaitMark(done);
+absl::Status NcclGroup::Run(absl::FunctionRef<absl::Status()> give) {
+  PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<NcclMark> end, order_->Run(*channel_, /*receive=*/false, give));
+  return order_->Block(end);
+}
+
+absl::Status NcclGroup::Give(absl::FunctionRef<ncclResult_t()> calls) {
+  return Run([&] { return channel_->Enqueue(calls); });
 }
 
 absl::Status NcclGroup::ReduceScatterInOrder(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
@@ -45,7 +48,7 @@ absl::Status NcclGroup::ReduceScatterInOrder(absl::Span<float> data, absl::Span<
   }
   const std::vector<Part>& own = chunks[self_];
   // The stream orders the rounds: a chunk is added before the next one is received into the scratch.
-  for (size_t round = 0; round < rounds; ++round) {
+  const auto run_round = [&](size_t round) -> absl::Status {
     PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
       Calls calls;
       for (int i = 0; i < members_ && calls.ok(); ++i) {
@@ -61,18 +64,25 @@ absl::Status NcclGroup::ReduceScatterInOrder(absl::Span<float> data, absl::Span<
       }
       return calls.result();
     }));
-    if (round < own.size()) {
-      PENSTOCK_RETURN_IF_ERROR(
-          cuda::ToStatus(cuda::AddInOrder(data.data() + own[round].begin, own[round].count, scratch_, chunk_elements,
-                                          static_cast<int>(others), self_, channel_->stream()),
-                         "adding a group's gradients"));
+    if (round >= own.size()) return absl::OkStatus();
+    return cuda::ToStatus(cuda::AddInOrder(data.data() + own[round].begin, own[round].count, scratch_, chunk_elements,
+                                           static_cast<int>(others), self_, channel_->stream()),
+                          "adding a group's gradients");
+  };
+  return Run([&]() -> absl::Status {
+    std::shared_ptr<NcclMark> earlier;
+    for (size_t round = 0; round < rounds; ++round) {
+      PENSTOCK_RETURN_IF_ERROR(run_round(round));
+      if ((round + 1) % kRoundsAheadMax != 0) continue;
+      if (earlier != nullptr) PENSTOCK_RETURN_IF_ERROR(order_->Await(earlier));
+      PENSTOCK_ASSIGN_OR_RETURN(earlier, order_->MarkEnd(*channel_));
     }
-  }
-  return AwaitAll();
+    return absl::OkStatus();
+  });
 }
 
 absl::Status NcclGroup::ReduceScatterFast(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
-  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+  return Give([&] {
     Calls calls;
     for (int root = 0; root < members_; ++root) {
       for (const Part& part : parts[root]) {
@@ -84,12 +94,11 @@ absl::Status NcclGroup::ReduceScatterFast(absl::Span<float> data, absl::Span<con
       }
     }
     return calls.result();
-  }));
-  return AwaitAll();
+  });
 }
 
 absl::Status NcclGroup::AllGather(absl::Span<std::byte> data, absl::Span<const std::vector<Part>> parts) {
-  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+  return Give([&] {
     Calls calls;
     for (int i = 0; i < members_; ++i) {
       if (i == self_) continue;
@@ -105,33 +114,34 @@ absl::Status NcclGroup::AllGather(absl::Span<std::byte> data, absl::Span<const s
       }
     }
     return calls.result();
-  }));
-  return AwaitAll();
+  });
 }
 
 absl::Status NcclGroup::AllReduceFast(absl::Span<float> data) {
   if (data.empty()) return absl::OkStatus();
-  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+  return Give([&] {
     return channel_->nccl().AllReduce(data.data(), data.data(), data.size(), ncclFloat32, ncclSum, channel_->comm(),
                                       channel_->stream());
-  }));
-  return AwaitAll();
+  });
 }
 
 absl::Status NcclGroup::Broadcast(int root, absl::Span<std::byte> data) {
   if (data.empty()) return absl::OkStatus();
-  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
+  return Give([&] {
     return channel_->nccl().Broadcast(data.data(), data.data(), data.size(), ncclUint8, root, channel_->comm(),
                                       channel_->stream());
-  }));
-  return AwaitAll();
+  });
 }
 
+// Of the hosts: each returns when all have come.
 absl::Status NcclGroup::Barrier() {
-  PENSTOCK_RETURN_IF_ERROR(channel_->Enqueue([&] {
-    return channel_->nccl().AllReduce(scratch_, scratch_, 1, ncclInt32, ncclMax, channel_->comm(), channel_->stream());
+  PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<NcclMark> end, order_->Run(*channel_, /*receive=*/false, [&] {
+    return channel_->Enqueue([&] {
+      return channel_->nccl().AllReduce(scratch_, scratch_, 1, ncclInt32, ncclMax, channel_->comm(),
+                                        channel_->stream());
+    });
   }));
-  return AwaitAll();
+  return order_->Await(end);
 }
 
 }  // namespace penstock

@@ -12,10 +12,12 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "services/base/clock.h"
+#include "services/base/log.h"
 #include "worker/comm/group_parts.h"
 #include "worker/comm/nccl/nccl_channel.h"
 #include "worker/comm/nccl/nccl_collectives.h"
 #include "worker/comm/nccl/nccl_library.h"
+#include "worker/comm/nccl/nccl_order.h"
 #include "worker/cuda/status.h"
 
 namespace penstock {
@@ -44,18 +46,20 @@ struct Member {
 
 class NcclTransfer : public Transfer {
  public:
-  NcclTransfer(NcclChannel* channel, cuda::Event done) : channel_(channel), done_(std::move(done)) {}
-  absl::Status Wait() override { return channel_->AwaitMark(done_); }
+  NcclTransfer(std::shared_ptr<NcclOrder> order, std::shared_ptr<NcclMark> end)
+      : order_(std::move(order)), end_(std::move(end)) {}
+  absl::Status Wait() override { return order_->Block(end_); }
 
  private:
-  NcclChannel* const channel_;  // the communicator's, which outlives the wait
-  const cuda::Event done_;
+  const std::shared_ptr<NcclOrder> order_;
+  const std::shared_ptr<NcclMark> end_;
 };
 
 class NcclCommunicator : public Communicator {
  public:
   struct Parts {
     std::shared_ptr<NcclEpoch> epoch;
+    std::shared_ptr<NcclOrder> order;
     // Before what uses it.
     DeviceBuffer scratch;
     std::map<NcclLane, std::unique_ptr<NcclChannel>> lanes;
@@ -71,8 +75,18 @@ class NcclCommunicator : public Communicator {
         parts_(std::move(parts)) {}
 
   ~NcclCommunicator() override {
-    parts_.epoch->Fail(absl::CancelledError("the communicator was destroyed")).IgnoreError();
     cudaSetDevice(device_);
+    if (parts_.epoch->status().ok()) {
+      if (const absl::Status status = parts_.order->Flush(kDrainTimeout); !status.ok()) {
+        LogWarning("NCCL: messages of rank {} are lost: {}", rank_, status);
+      }
+    }
+    parts_.epoch->Fail(absl::CancelledError("the communicator was destroyed")).IgnoreError();
+    parts_.order->Forget();
+    std::vector<NcclChannel*> channels;
+    for (const auto& [at, lane] : parts_.lanes) channels.push_back(lane.get());
+    for (const auto& [ranks, group] : parts_.groups) channels.push_back(&group->channel());
+    NcclChannel::AbortAll(channels, compute_stream_);
   }
 
   int rank() const override { return rank_; }
@@ -96,6 +110,10 @@ class NcclCommunicator : public Communicator {
 
   // The communicators are aborted when this object is destroyed, as the interface says.
   void Abort(absl::Status reason) override { parts_.epoch->Fail(std::move(reason)).IgnoreError(); }
+
+  HostWait host_wait() override {
+    return [order = parts_.order](absl::FunctionRef<absl::StatusOr<bool>()> done) { return order->WaitOnHost(done); };
+  }
 
   absl::Status ReduceScatter(absl::Span<const int> group, absl::Span<float> data,
                              absl::Span<const std::vector<Part>> parts) override {
@@ -147,13 +165,13 @@ class NcclCommunicator : public Communicator {
     for (auto& [at, lane] : parts_.lanes) {
       if (Clock::Real()->Monotonic() >= deadline) return absl::DeadlineExceededError("connecting took too long");
       PENSTOCK_ASSIGN_OR_RETURN(
-          const std::shared_ptr<Transfer> transfer, Start(at, [&](NcclChannel& channel) {
+          const std::shared_ptr<NcclMark> end, Give(at, [&](NcclChannel& channel) {
             void* const memory = parts_.scratch.get();
             return at.from == rank_
                        ? channel.nccl().Send(memory, kWarmUpBytes, ncclUint8, 1, channel.comm(), channel.stream())
                        : channel.nccl().Recv(memory, kWarmUpBytes, ncclUint8, 0, channel.comm(), channel.stream());
           }));
-      PENSTOCK_RETURN_IF_ERROR(transfer->Wait());
+      PENSTOCK_RETURN_IF_ERROR(parts_.order->Await(end));
     }
     return absl::OkStatus();
   }
@@ -164,8 +182,8 @@ class NcclCommunicator : public Communicator {
     return cuda::ToStatus(cudaSetDevice(device_), absl::StrCat("cuda:", device_));
   }
 
-  absl::StatusOr<std::shared_ptr<Transfer>> Start(const NcclLane& at,
-                                                  absl::FunctionRef<ncclResult_t(NcclChannel&)> call) {
+  absl::StatusOr<std::shared_ptr<NcclMark>> Give(const NcclLane& at,
+                                                 absl::FunctionRef<ncclResult_t(NcclChannel&)> call) {
     const auto found = parts_.lanes.find(at);
     if (found == parts_.lanes.end()) {
       return absl::InvalidArgumentError(absl::StrCat("there is no lane from rank ", at.from, " to rank ", at.to,
@@ -173,11 +191,14 @@ class NcclCommunicator : public Communicator {
     }
     PENSTOCK_RETURN_IF_ERROR(Enter());
     NcclChannel& lane = *found->second;
-    PENSTOCK_RETURN_IF_ERROR(lane.After(compute_stream_));
-    PENSTOCK_RETURN_IF_ERROR(lane.Enqueue([&] { return call(lane); }));
-    cuda::Event done;
-    PENSTOCK_RETURN_IF_ERROR(lane.Mark(&done));
-    return std::shared_ptr<Transfer>(std::make_shared<NcclTransfer>(&lane, std::move(done)));
+    return parts_.order->Run(lane, /*receive=*/at.to == rank_,
+                             [&] { return lane.Enqueue([&] { return call(lane); }); });
+  }
+
+  absl::StatusOr<std::shared_ptr<Transfer>> Start(const NcclLane& at,
+                                                  absl::FunctionRef<ncclResult_t(NcclChannel&)> call) {
+    PENSTOCK_ASSIGN_OR_RETURN(std::shared_ptr<NcclMark> end, Give(at, call));
+    return std::shared_ptr<Transfer>(std::make_shared<NcclTransfer>(parts_.order, std::move(end)));
   }
 
   absl::Status Collective(absl::Span<const int> group, absl::FunctionRef<absl::Status(NcclGroup&)> run) {
@@ -190,7 +211,6 @@ class NcclCommunicator : public Communicator {
           absl::StrCat("there is no group of ranks ", absl::StrJoin(group, ", "), ": the topology doesn't have it"));
     }
     PENSTOCK_RETURN_IF_ERROR(Enter());
-    PENSTOCK_RETURN_IF_ERROR(found->second->channel().After(compute_stream_));
     return run(*found->second);
   }
 
@@ -250,6 +270,7 @@ class NcclConnector : public Connector {
     PENSTOCK_ASSIGN_OR_RETURN(const std::vector<Member> members, Members());
     NcclCommunicator::Parts parts;
     parts.epoch = epoch_;
+    parts.order = std::make_shared<NcclOrder>(epoch_, static_cast<cudaStream_t>(options_.compute_stream));
     void* scratch = nullptr;
     PENSTOCK_RETURN_IF_ERROR(cuda::ToStatus(cudaMalloc(&scratch, kReduceScratchBytesMax), "scratch for sums"));
     parts.scratch.reset(scratch);
@@ -314,15 +335,15 @@ class NcclConnector : public Connector {
     for (size_t i = 0; i < members.size(); ++i) {
       for (; begun < members.size() && begun < i + kConnectingMax; ++begun) {
         const Member& member = members[begun];
-        PENSTOCK_ASSIGN_OR_RETURN(channels[begun],
-                                  NcclChannel::Begin({.nccl = nccl,
-                                                      .epoch = epoch_,
-                                                      .key = member.key,
-                                                      .id = ids[begun],
-                                                      .size = static_cast<int>(member.ranks.size()),
-                                                      .index = member.index,
-                                                      .peer = member.lane ? member.ranks[1 - member.index] : -1,
-                                                      .blocks_max = member.lane ? kLaneBlocksMax : 0}));
+        PENSTOCK_ASSIGN_OR_RETURN(
+            channels[begun], NcclChannel::Begin({.nccl = nccl,
+                                                 .epoch = epoch_,
+                                                 .key = member.key,
+                                                 .id = ids[begun],
+                                                 .size = static_cast<int>(member.ranks.size()),
+                                                 .index = member.index,
+                                                 .peer = member.ranks.size() == 2 ? member.ranks[1 - member.index] : -1,
+                                                 .blocks_max = member.lane ? kLaneBlocksMax : 0}));
       }
       PENSTOCK_RETURN_IF_ERROR(channels[i]->Finish(deadline));
     }
@@ -331,9 +352,9 @@ class NcclConnector : public Connector {
       if (member.lane) {
         parts->lanes[member.at] = std::move(channels[i]);
       } else {
-        parts->groups[member.ranks] =
-            std::make_unique<NcclGroup>(std::move(channels[i]), static_cast<int>(member.ranks.size()), member.index,
-                                        static_cast<float*>(parts->scratch.get()));
+        parts->groups[member.ranks] = std::make_unique<NcclGroup>(std::move(channels[i]), parts->order.get(),
+                                                                  static_cast<int>(member.ranks.size()), member.index,
+                                                                  static_cast<float*>(parts->scratch.get()));
       }
     }
     return absl::OkStatus();

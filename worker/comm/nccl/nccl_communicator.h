@@ -4,13 +4,15 @@
 // - Messages go through the lanes of the topology (nccl_topology.h), and only between ranks that have one:
 //   INVALID_ARGUMENT for another peer or channel. A lane's receives are matched with its sends in order; a message of
 //   another size isn't noticed here, so both sides must take it from the same plan.
-// - Everything given to NCCL waits, on the device, for what `compute_stream` has at that moment: the tensor that is
-//   sent is computed by then, and the buffer of a receive isn't in use any more. A Wait that returns has seen the
-//   message on the host, so that kernels launched afterwards on any stream may use it.
+// - The device keeps the order (nccl_order.h): what is given to NCCL waits for what `compute_stream` has at that
+// moment,
+//   and `compute_stream` waits for it from Transfer::Wait, or from the end of a collective, on. The host waits in
+//   Barrier, in Connect, and where the rest of the rank waits for the device with HostWait.
 // - Sums: `strict` adds in group order, the same bits as on every backend (grouped sends and receives and a kernel that
 //   adds); `fast` takes ncclReduce and ncclAllReduce, which repeat their bits on an unchanged topology.
-// - A destroyed or aborted rank looks to its peers like one whose process has ended: UNAVAILABLE, or a wait until the
-//   coordinator aborts it.
+// - The object is destroyed by the thread that made it. A destroyed rank looks to its peers like one whose process has
+// ended: UNAVAILABLE, or a wait until
+//   the coordinator aborts it.
 //
 // The process must have set CUDA_DEVICE_MAX_CONNECTIONS=32 and CUDA_MODULE_LOADING=EAGER before its first CUDA call
 // (cuda::PrepareEnvironment): with fewer hardware queues than streams a lane could wait behind another one's message,
@@ -47,7 +49,8 @@ struct NcclConnectorOptions {
   std::vector<std::string> names;
   // Until all channels are connected.
   absl::Duration connect_timeout = absl::Minutes(1);
-  // Of each message and collective, as with Gloo.
+  // Of each message and collective, as with Gloo: how long the device may wait for one of them before a host that waits
+  // for the device gives up.
   absl::Duration wait_timeout = absl::Minutes(10);
 };
 

@@ -93,6 +93,15 @@ struct Rank {
     EXPECT_TRUE(comm.ok()) << comm.status();
     return comm.ok() ? *std::move(comm) : nullptr;
   }
+  // What the compute stream has by now, as the host waits for it.
+  static absl::Status Await(Communicator& comm) {
+    return comm.host_wait()([]() -> absl::StatusOr<bool> {
+      const cudaError_t state = cudaStreamQuery(nullptr);
+      if (state == cudaErrorNotReady) return false;
+      if (state != cudaSuccess) return absl::InternalError(cudaGetErrorString(state));
+      return true;
+    });
+  }
   std::vector<int> all() const {
     std::vector<int> ranks;
     for (int i = 0; i < size; ++i) ranks.push_back(i);
@@ -135,6 +144,8 @@ void Messages(const Rank& at) {
     const absl::Status status = transfer->Wait();
     ASSERT_TRUE(status.ok()) << status;
   }
+  const absl::Status all_here = Rank::Await(*comm);
+  ASSERT_TRUE(all_here.ok()) << all_here;
   for (size_t i = 0; i < in.size(); ++i) {
     EXPECT_EQ(in[i]->Read(), Noise(kSize, 100 * peer + static_cast<int>(i))) << i;
   }
@@ -196,8 +207,10 @@ void Abort(const Rank& at) {
     ASSERT_TRUE(comm->Barrier(at.all()).ok());
     auto receive = comm->StartRecv(1 - at.rank, kForth, buffer.bytes());
     ASSERT_TRUE(receive.ok()) << receive.status();
+    // From here on the device waits, and only the host can be told not to.
+    EXPECT_TRUE((*receive)->Wait().ok());
     std::thread other([&] { comm->Abort(absl::CancelledError("the epoch is over")); });
-    EXPECT_EQ((*receive)->Wait(), absl::CancelledError("the epoch is over"));
+    EXPECT_EQ(Rank::Await(*comm), absl::CancelledError("the epoch is over"));
     other.join();
     EXPECT_EQ(comm->Barrier(at.all()), absl::CancelledError("the epoch is over"));
   }
@@ -211,7 +224,8 @@ void Lost(const Rank& at) {
   ASSERT_NE(comm, nullptr);
   ASSERT_TRUE(comm->Barrier(at.all()).ok());
   if (at.rank == 1) _exit(0);
-  const absl::Status status = comm->Recv(1, kForth, buffer.bytes());
+  ASSERT_TRUE(comm->Recv(1, kForth, buffer.bytes()).ok());
+  const absl::Status status = Rank::Await(*comm);
   EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) << status;
   EXPECT_EQ(PeerOf(status), 1);
 }
