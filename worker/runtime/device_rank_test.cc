@@ -8,8 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/plan/job_rules.h"
+#include "services/base/clock.h"
+#include "services/telemetry/metrics.h"
+#include "services/telemetry/timeline.h"
 #include "worker/ops/cuda/testing/emulated_device.h"
+#include "worker/runtime/rank_metrics.h"
 #include "worker/runtime/rank_runner.h"
 #include "worker/runtime/rank_test_util.h"
 
@@ -153,6 +158,49 @@ TEST(DeviceRanksTest, TheHostWaitsForTheLossAndForWhatLeavesTheDevice) {
   EXPECT_EQ(WaitsOfAStep(v1::ZeroSpec::PLACEMENT_LOCAL), 2);
   // Through the service: the losses, the gradients before the push, the weights after the pull.
   EXPECT_EQ(WaitsOfAStep(v1::ZeroSpec::PLACEMENT_SERVICE), 3);
+}
+
+// The host is ahead of the device, but what users see is the device's time.
+TEST(DeviceRanksTest, TimesAreTheDevices) {
+  const v1::JobSpec spec = MakeTinyJob({.steps = 2});
+  ReportLog log;
+  Timeline timeline;
+  Metrics metrics("worker");
+  WorkerMetrics worker_metrics(metrics);
+  TestEpoch::Options options{.spec = spec, .service = FakeStateService::Create(spec, 1), .log = &log};
+  options.timeline = &timeline;
+  options.metrics = &worker_metrics;
+  options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); };
+  const absl::Time begin = Clock::Real()->Monotonic();
+  TestEpoch epoch(options);
+  ASSERT_TRUE(epoch.WaitFinished());
+  ASSERT_TRUE(epoch.WaitIdle());
+  const absl::Time end = Clock::Real()->Monotonic();
+  epoch.StopAll();
+
+  // Four micro-batches forward and backward, the reduction and the update.
+  const std::vector<TimelineEntry> entries = timeline.Entries();
+  ASSERT_EQ(entries.size(), 2u * 10u);
+  absl::Time before = begin;
+  for (const TimelineEntry& entry : entries) {
+    EXPECT_LE(before, entry.begin);
+    EXPECT_LE(entry.begin, entry.end);
+    before = entry.end;
+  }
+  EXPECT_LE(before, end);
+  double seconds = 0;
+  const auto of = [&](const char* kind) {
+    return CounterIn(metrics, absl::StrCat("penstock_worker_activity_seconds_total{kind=\"", kind, "\"}"));
+  };
+  for (int i = 0; i < kActivities; ++i) seconds += of(ActivityName(static_cast<Activity>(i)));
+  EXPECT_LE(seconds, absl::ToDoubleSeconds(end - begin));
+  // The host gives the device a pass in no time.
+  absl::Duration passes;
+  for (const TimelineEntry& entry : entries) {
+    if (IsCompute(entry.instruction.op)) passes += entry.end - entry.begin;
+  }
+  EXPECT_GT(of("compute"), 0.5 * absl::ToDoubleSeconds(passes));
+  EXPECT_GT(of("compute"), of("data"));
 }
 
 TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {

@@ -139,6 +139,9 @@ absl::Status RankRunner::Train(Session& session) {
   }
   // A device may still be sharing the last weights.
   PENSTOCK_RETURN_IF_ERROR(session.backend->Synchronize({}));
+  session.clock.Reset();
+  session.clock.Resolve();
+  if (options_.metrics != nullptr) options_.metrics->AddTime(session.clock);
   PENSTOCK_RETURN_IF_ERROR(abort_.status());
   if (session.plan->leader()) {
     v1::MemberReport report;

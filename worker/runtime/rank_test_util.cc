@@ -156,6 +156,7 @@ TestEpoch::TestEpoch(const Options& options) : options_(options) {
     if (options.connect) runner.connect = options.connect;
     if (options.state) runner.state = options.state;
     runner.backend = options.backend;
+    runner.connect_devices = options.connect_devices;
     runner.report = [log = options.log](v1::MemberReport report) { log->Add(std::move(report)); };
     runner.timeline = options.timeline;
     runner.metrics = options.metrics;

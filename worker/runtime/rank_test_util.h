@@ -77,6 +77,7 @@ class TestEpoch {
     std::vector<std::string> shards = {"in process"};
     std::function<std::unique_ptr<Connector>(const RankPlan&)> connect = {};
     std::function<absl::StatusOr<std::unique_ptr<Backend>>()> backend = {};
+    std::function<std::unique_ptr<Connector>(const RankPlan&)> connect_devices = {};
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state = {};
   };
 
