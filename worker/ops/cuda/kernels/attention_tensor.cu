@@ -1,12 +1,12 @@
 // FlashAttention-2's forward pass (Dao 2023) on tensor cores. A warp keeps 32 queries' sums in registers and goes
 // through keys and values, 64 (heads of 64) or 32 at a time; the scores never leave the registers either.
 //
-// Work: 4 T² dim FLOPs for a head, half of that if causal. Memory: a block reads its head's keys and values once, from the
-// L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs a byte. Shared memory: a warp
-// loads 5 dim bytes for each key (queries again in each step) and computes 4 * 32 dim FLOPs with them, 26 FLOPs a byte,
-// where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. So these are the limit, then the exponentials
-// (one for 4 dim FLOPs). On sm_90 mma.sync reaches about 0.6 of what wgmma would. Registers (nvcc 13): 236 to 255, none
-// spilled; two blocks for a multiprocessor.
+// Work: 4 T² dim FLOPs for a head, half of that if causal. Memory: a block reads its head's keys and values once, from
+// the L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs a byte. Shared memory: a
+// warp loads 5 dim bytes for each key (queries again in each step) and computes 4 * 32 dim FLOPs with them, 26 FLOPs a
+// byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. So these are the limit, then the
+// exponentials (one for 4 dim FLOPs). On sm_90 mma.sync reaches about 0.6 of what wgmma would. Registers (nvcc 13): 236
+// to 255, none spilled; two blocks for a multiprocessor.
 #include "worker/ops/cuda/kernels/attention_tensor.h"
 
 #include "worker/ops/cuda/kernels/attention_tensor.cuh"
@@ -34,15 +34,15 @@ __device__ __forceinline__ void Normalise(float scale_log2, Accumulator (&scores
       largest = fmaxf(largest, fmaxf(scores[m][n].v[half * 2], scores[m][n].v[half * 2 + 1]));
     }
     largest = GroupMax<4>(largest);  // finite: key 0 shows to everybody
-    const float correction = exp2f((softmax.maximum[m][half] - largest) * scale_log2);
+    const float correction = Exp2((softmax.maximum[m][half] - largest) * scale_log2);
     const float shift = largest * scale_log2;
     softmax.maximum[m][half] = largest;
     float sum = 0;
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       float* const pair = scores[m][n].v + half * 2;
-      pair[0] = exp2f(ieee::Fma(pair[0], scale_log2, -shift));
-      pair[1] = exp2f(ieee::Fma(pair[1], scale_log2, -shift));
+      pair[0] = Exp2(ieee::Fma(pair[0], scale_log2, -shift));
+      pair[1] = Exp2(ieee::Fma(pair[1], scale_log2, -shift));
       sum += pair[0] + pair[1];
     }
     softmax.sum[m][half] = softmax.sum[m][half] * correction + sum;
@@ -51,25 +51,6 @@ __device__ __forceinline__ void Normalise(float scale_log2, Accumulator (&scores
       for (int n = 0; n < kOutTiles; ++n) {
         out[m][n].v[half * 2] *= correction;
         out[m][n].v[half * 2 + 1] *= correction;
-      }
-    }
-  }
-}
-
-// What doesn't show becomes -infinity; `query` and `key` are the positions of the scores' first row and column.
-template <int kBlocks, int kTiles>
-__device__ __forceinline__ void MaskScores(const Head& head, int query, int key,
-                                           Accumulator (&scores)[kBlocks][kTiles]) {
-  const int lane = threadIdx.x % kWarpThreads;
-#pragma unroll
-  for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int row = query + m * kMmaRows + k / 2 * 8 + lane / 4;
-        const int column = key + n * kMmaColumns + lane % 4 * 2 + k % 2;
-        if (!head.Shows(column, row)) scores[m][n].v[k] = -INFINITY;
       }
     }
   }
@@ -120,7 +101,9 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
     if (first_key >= warp_key_end) continue;  // the whole warp
     Accumulator scores[kBlocks][kKeys / kMmaColumns];
     RowProducts<kDim>(shared + warp_row * kTiles.pitch(), steps + step * kStep, scores);
-    if (first_key + kKeys > head.KeyEnd(warp_query + 1)) MaskScores(head, warp_query, first_key, scores);
+    if (first_key + kKeys > head.KeyEnd(warp_query + 1)) {
+      Mask([&](int row, int column) { return head.Shows(first_key + column, warp_query + row); }, scores);
+    }
     Normalise(scale_log2, scores, softmax, result);
     AddProduct<kDim>(scores, steps + step * kStep + kStep / 2, result);
   }

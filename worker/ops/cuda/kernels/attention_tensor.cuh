@@ -27,14 +27,19 @@ __device__ __forceinline__ void CopyTile(const Rows& from, int first, const Head
     constexpr int kAtOnce = kTensorThreads / kVectors;
     const int row = static_cast<int>(threadIdx.x) / kVectors;
     const int column = static_cast<int>(threadIdx.x) % kVectors * 8;
-    const Bf16* const at = from.begin + static_cast<int64_t>(first + row) * from.stride + column;
-    const int rows = column < head.dim ? head.seq_length - first - row : 0;  // that are there, from this one on
+    const Bf16* at = from.begin + static_cast<int64_t>(first + row) * from.stride + column;
+    const int64_t next = static_cast<int64_t>(kAtOnce) * from.stride;
+    Bf16* const to = tile + row * kPitch + column;
     if (kTensorThreads % kVectors != 0 && row >= kAtOnce) return;
+    if (kRows % kAtOnce == 0 && head.dim == kDim && first + kRows <= head.seq_length) {  // mostly
 #pragma unroll
-    for (int k = 0; k < kRows; k += kAtOnce) {
-      if (kRows % kAtOnce != 0 && row + k >= kRows) break;
-      CopyAsync16(tile + (row + k) * kPitch + column,
-                  k < rows ? at + static_cast<int64_t>(k) * from.stride : from.begin, k < rows);
+      for (int k = 0; k < kRows; k += kAtOnce, at += next) CopyAsync16(to + k * kPitch, at);
+      return;
+    }
+    const int rows = column < head.dim ? head.seq_length - first - row : 0;  // that are there, from this one on
+#pragma unroll 1
+    for (int k = 0; k < kRows - (kRows % kAtOnce == 0 ? 0 : row); k += kAtOnce, at += next) {
+      CopyAsync16(to + k * kPitch, k < rows ? at : from.begin, k < rows);
     }
     return;
   }
@@ -98,6 +103,25 @@ __device__ __forceinline__ void AddProduct(const Accumulator (&p)[kBlocks][kTile
       for (int m = 0; m < kBlocks; ++m) {
         Mma(c[m][n], left[m], right[0]);
         Mma(c[m][n + 1], left[m], right[1]);
+      }
+    }
+  }
+}
+
+// What doesn't show becomes -infinity; `shows` takes a row and a column of c. For the few tiles that need it: the
+// others shouldn't pay for it.
+template <int kBlocks, int kTiles, typename Shows>
+__device__ __forceinline__ void Mask(const Shows& shows, Accumulator (&c)[kBlocks][kTiles]) {
+  const int lane = threadIdx.x % kWarpThreads;
+#pragma unroll
+  for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (!shows(m * kMmaRows + k / 2 * 8 + lane / 4, n * kMmaColumns + lane % 4 * 2 + k % 2)) {
+          c[m][n].v[k] = -INFINITY;
+        }
       }
     }
   }

@@ -2,11 +2,12 @@
 // goes through keys, one owns keys and goes through queries. Both compute the scores again from the saved log-sum-exp.
 //
 // Work: 2 T² dim FLOPs for each of seven products of a head (five if dq were added up across blocks by atomics, in an
-// order of their own): 14 T² dim, half of that if causal. The tiles are as large as the registers allow without spilling:
-// dq of 32 (heads of 64) or 16 queries, dk and dv, twice as much, of 16 keys; two blocks for a multiprocessor. So shared
-// memory is the limit: the second kernel's warp loads 8 dim bytes for each query and 64 dim for its own keys and values
-// in each step (of 32 queries, 64 with heads of 64), for 128 dim FLOPs a query: 13 to 14 FLOPs a byte, where A100's
-// tensor cores (2048 FLOPs a clock beside 128 bytes) could use 16. The first kernel has 19 with heads of 64, else 12.
+// order of their own): 14 T² dim, half of that if causal. The tiles are as large as the registers allow without
+// spilling: dq of 32 (heads of 64) or 16 queries, dk and dv, twice as much, of 16 keys; two blocks for a
+// multiprocessor. So shared memory is the limit: the second kernel's warp loads 8 dim bytes for each query and 64 dim
+// for its own keys and values in each step (of 32 queries, 64 with heads of 64), for 128 dim FLOPs a query: 13 to 14
+// FLOPs a byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) could use 16. The first kernel has 19
+// with heads of 64, else 12.
 #include "worker/ops/cuda/kernels/attention_tensor_gradient.h"
 
 #include "worker/ops/cuda/kernels/attention_tensor.cuh"
@@ -14,8 +15,9 @@
 namespace penstock::cuda {
 namespace {
 
-__device__ __forceinline__ float Probability(bool shows, float scale_log2, float log_sum_exp, float score) {
-  return shows ? exp2f(ieee::Fma(score, scale_log2, -log_sum_exp * kLog2E)) : 0.0F;
+// `log2`: the base-2 logarithm of the row's sum of exponentials.
+__device__ __forceinline__ float Probability(float scale_log2, float log2, float score) {
+  return Exp2(ieee::Fma(score, scale_log2, -log2));
 }
 
 // dq = scale * sum over keys of ds k.
@@ -59,7 +61,7 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
   for (int i = 0; i < kBlocks * 2; ++i) {
     const int query = warp_query + i / 2 * kMmaRows + i % 2 * 8 + lane / 4;
     const bool inside = query < head.seq_length;
-    row_log[i / 2][i % 2] = inside ? log_sum_exp[head.row_begin + query] : 0.0F;
+    row_log[i / 2][i % 2] = inside ? log_sum_exp[head.row_begin + query] * kLog2E : 0.0F;
     row_dot[i / 2][i % 2] = inside ? dot[head.row_begin + query] : 0.0F;
     factor[i / 2][i % 2] = head.Scale();
   }
@@ -74,13 +76,13 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
     Accumulator scores[kBlocks][kKeyTiles], ds[kBlocks][kKeyTiles];
     RowProducts<kDim>(shared + warp_row * kTiles.pitch(), steps + step * kStep, scores);
     RowProducts<kDim>(own_gradients + warp_row * kTiles.pitch(), steps + step * kStep + kStep / 2, ds);
-    const bool all_show = first_key + kKeys <= head.KeyEnd(warp_query + 1);
+    if (first_key + kKeys > head.KeyEnd(warp_query + 1)) {
+      Mask([&](int row, int column) { return head.Shows(first_key + column, warp_query + row); }, scores);
+    }
 #pragma unroll
     for (int i = 0; i < kBlocks * kKeyTiles * 4; ++i) {
       const int m = i / 4 / kKeyTiles, n = i / 4 % kKeyTiles, k = i % 4;
-      const int query = warp_query + m * kMmaRows + k / 2 * 8 + lane / 4;
-      const int key = first_key + n * kMmaColumns + lane % 4 * 2 + k % 2;
-      const float p = Probability(all_show || head.Shows(key, query), scale_log2, row_log[m][k / 2], scores[m][n].v[k]);
+      const float p = Probability(scale_log2, row_log[m][k / 2], scores[m][n].v[k]);
       ds[m][n].v[k] = p * (ds[m][n].v[k] - row_dot[m][k / 2]);
     }
     AddProduct<kDim>(ds, steps + step * kStep, result);
@@ -144,25 +146,32 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
     if (first_query + kQueries <= warp_query_begin) continue;  // the whole warp
     const float* const logs = statistics + step * 2 * kQueries;
     const float* const dots = logs + kQueries;
-    // Queries behind the sequence's end have gradients of zero, so they add nothing.
-    const bool all_show = !head.causal || first_query >= warp_key + kMmaRows * kBlocks - 1;
     Accumulator p[kBlocks][kQueryTiles], ds[kBlocks][kQueryTiles];
     RowProducts<kDim>(shared + warp_row * kTiles.pitch(), steps + step * kStep, p);
+    // Queries behind the sequence's end have gradients of zero, so they add nothing.
+    if (head.causal && first_query < warp_key + kMmaRows * kBlocks - 1) {
+      Mask([&](int row, int column) { return warp_key + row <= first_query + column; }, p);
+    }
 #pragma unroll
-    for (int i = 0; i < kBlocks * kQueryTiles * 4; ++i) {
-      const int m = i / 4 / kQueryTiles, n = i / 4 % kQueryTiles, k = i % 4;
-      const int column = n * kMmaColumns + lane % 4 * 2 + k % 2;
-      const int key = warp_key + m * kMmaRows + k / 2 * 8 + lane / 4;
-      float& at = p[m][n].v[k];
-      at = Probability(all_show || key <= first_query + column, scale_log2, logs[column], at);
+    for (int n = 0; n < kQueryTiles; ++n) {
+      const float2 log = *reinterpret_cast<const float2*>(logs + n * kMmaColumns + lane % 4 * 2);
+      const float log2[2] = {log.x * kLog2E, log.y * kLog2E};
+#pragma unroll
+      for (int i = 0; i < kBlocks * 4; ++i) {
+        float& at = p[i / 4][n].v[i % 4];
+        at = Probability(scale_log2, log2[i % 2], at);
+      }
     }
     AddProduct<kDim>(p, steps + step * kStep + kStep / 2, value_result);
     RowProducts<kDim>(own_values + warp_row * kTiles.pitch(), steps + step * kStep + kStep / 2, ds);
 #pragma unroll
-    for (int i = 0; i < kBlocks * kQueryTiles * 4; ++i) {
-      const int m = i / 4 / kQueryTiles, n = i / 4 % kQueryTiles, k = i % 4;
-      const int column = n * kMmaColumns + lane % 4 * 2 + k % 2;
-      ds[m][n].v[k] = p[m][n].v[k] * (ds[m][n].v[k] - dots[column]);
+    for (int n = 0; n < kQueryTiles; ++n) {
+      const float2 dot = *reinterpret_cast<const float2*>(dots + n * kMmaColumns + lane % 4 * 2);
+#pragma unroll
+      for (int i = 0; i < kBlocks * 4; ++i) {
+        const int m = i / 4, k = i % 4;
+        ds[m][n].v[k] = p[m][n].v[k] * (ds[m][n].v[k] - (k % 2 == 0 ? dot.x : dot.y));
+      }
     }
     AddProduct<kDim>(ds, steps + step * kStep, key_result);
   }

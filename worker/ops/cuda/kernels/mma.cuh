@@ -2,7 +2,9 @@
 // into it that nobody waits for at once (cp.async). sm_80 and later.
 //
 // mma.m16n8k16: C (16, 8) += A (16, 16) B (16, 8), bf16 in, fp32 out, by all lanes of a warp together. What a lane
-// holds (PTX ISA, "Matrix Fragments for mma.m16n8k16"), with g = lane / 4 and t = 2 (lane % 4):
+// holds (PTX ISA, "Matrix Fragments for mma.m16n8k16"; the same element for element as CuTe's traits for
+// SM80_16x8x16_F32BF16BF16F32_TN, and the loads as SM75_U32x4_LDSM_N and SM75_U16x8_LDSM_T), with g = lane / 4 and
+// t = 2 (lane % 4):
 //
 //   A   r[0] (g, t), (g, t+1)    r[1] (g+8, t), ..    r[2] (g, t+8), ..    r[3] (g+8, t+8), ..    the first one low
 //   B   r[0] (t, g), (t+1, g)    r[1] (t+8, g), (t+9, g)
@@ -39,8 +41,7 @@ struct Accumulator {
 namespace penstock::cuda {
 
 __device__ __forceinline__ void Mma(Accumulator& c, const FragmentA& a, const FragmentB& b) {
-  asm(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
       "%3};"
       : "+f"(c.v[0]), "+f"(c.v[1]), "+f"(c.v[2]), "+f"(c.v[3])
       : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
@@ -71,7 +72,20 @@ __device__ __forceinline__ unsigned RoundPair(float low, float high) {
   return pair;
 }
 
-// 16 aligned bytes to shared memory, or as many zeros: there when a later WaitForCopies returns, for this thread.
+// 2^x, by one instruction: within 2 units in the last place, and what isn't a normal number is zero.
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// 16 aligned bytes to shared memory: there when a later WaitForCopies returns, for this thread.
+__device__ __forceinline__ void CopyAsync16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(__cvta_generic_to_global(from))
+               : "memory");
+}
+// The same, or as many zeros.
 __device__ __forceinline__ void CopyAsync16(void* to, const void* from, bool valid) {
   asm volatile(
       "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),

@@ -50,6 +50,9 @@ struct dim3 {
   template <typename X>
   explicit dim3(X x_, unsigned y_ = 1, unsigned z_ = 1) : x(static_cast<unsigned>(x_)), y(y_), z(z_) {}
 };
+struct alignas(8) [[gnu::may_alias]] float2 {
+  float x, y;
+};
 struct alignas(16) [[gnu::may_alias]] float4 {
   float x, y, z, w;
 };

@@ -6,6 +6,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdlib>
 
 namespace penstock::cuda {
@@ -18,6 +19,8 @@ inline unsigned RoundPair(float low, float high) {
   Store(pair + 1, high);
   return pair[0].bits | static_cast<unsigned>(pair[1].bits) << 16;
 }
+
+inline float Exp2(float x) { return std::exp2(x); }
 
 inline void Mma(Accumulator& c, const FragmentA& a, const FragmentB& b) {
   emulator::WarpTile& tile = emulator::TileOfWarp();
@@ -56,6 +59,7 @@ void LoadMatrices(unsigned (&r)[4], const Bf16* row) {
   emulator::SyncWarp();
 }
 
+inline void CopyAsync16(void* to, const void* from) { emulator::CopyAsync(to, from, 16, true); }
 inline void CopyAsync16(void* to, const void* from, bool valid) { emulator::CopyAsync(to, from, 16, valid); }
 inline void CopyAsync4(void* to, const void* from, bool valid) { emulator::CopyAsync(to, from, 4, valid); }
 inline void CommitCopies() { emulator::CommitCopies(); }
