@@ -27,6 +27,8 @@ struct Case {
   v1::ZeroSpec::Placement placement = v1::ZeroSpec::PLACEMENT_SERVICE;
   v1::ZeroSpec::Mirror mirror = v1::ZeroSpec::MIRROR_UNSPECIFIED;
   v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
+  // Times as many of them.
+  uint32_t micro_batches = 1;
 };
 
 struct Outcome {
@@ -40,6 +42,7 @@ Outcome Train(const Case& test, bool on_device) {
   spec.mutable_parallel()->mutable_zero()->set_placement(test.placement);
   spec.mutable_parallel()->mutable_zero()->set_mirror(test.mirror);
   spec.mutable_training()->set_precision(test.precision);
+  spec.mutable_training()->set_global_batch_size(spec.training().global_batch_size() * test.micro_batches);
   FillDefaults(&spec);
   for (const v1::JobViolation& violation : CheckJob(spec)) {
     ADD_FAILURE() << violation.field() << ": " << violation.message();
@@ -94,6 +97,8 @@ TEST_P(DeviceRankTest, TrainsAsTheCpuDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Jobs, DeviceRankTest,
                          testing::Values(Case{.name = "OneStage", .job = {.steps = 2, .validate_every = 1}},
+                                         // More than there are buffers for their tokens.
+                                         Case{.name = "ManyMicroBatches", .job = {.steps = 1}, .micro_batches = 6},
                                          Case{.name = "Zero2",
                                               .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
                                          Case{.name = "Tensor", .job = {.pipeline = 2, .steps = 2, .tensor = 2}},

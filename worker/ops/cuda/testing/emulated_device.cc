@@ -20,6 +20,12 @@ std::unique_ptr<Backend> CreateNextEmulatedDevice() {
   return CreateEmulatedDevice(next.fetch_add(1) % cuda::emulator::kDevicesMax);
 }
 
+void* NewEmulatedStream() {
+  cudaStream_t stream = nullptr;
+  PENSTOCK_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  return stream;
+}
+
 int64_t EmulatedHostWaits() { return cuda::HostWaits(); }
 
 }  // namespace penstock

@@ -14,8 +14,9 @@ namespace penstock::cuda::emulator {
 
 inline constexpr int kDevicesMax = 8;
 inline constexpr size_t kDeviceBytes = size_t{4} << 30;
-// Of new memory, and of what a copy will overwrite later: NaN in every type of floating point.
+// Bytes of new memory, and of what a copy will overwrite later: NaN in every type of floating point, or large numbers.
 inline constexpr int kGarbage = 0xff;
+inline constexpr int kOtherGarbage = 0x5a;
 
 // Null where the device hasn't got that much in one piece.
 void* AllocateDevice(int device, size_t bytes);

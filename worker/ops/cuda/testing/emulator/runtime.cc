@@ -65,7 +65,9 @@ cudaError_t Copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
                              [=] { std::memcpy(emulator::Open(to), staged->data(), bytes); });
   }
   // What the host sees until the copy is done, unless an earlier one still brings or reads something there.
-  if (from_device && !to_device && !emulator::InUse(to, bytes)) std::memset(to, emulator::kGarbage, bytes);
+  if (from_device && !to_device && !emulator::InUse(to, bytes)) {
+    std::memset(to, emulator::Coin() ? emulator::kGarbage : emulator::kOtherGarbage, bytes);
+  }
   const cudaError_t error = CopyLater(to, from, bytes, stream);
   if (error != cudaSuccess) return error;
   const bool pageable = from_device && !to_device && !emulator::IsPinned(to);

@@ -73,6 +73,8 @@ int DeviceCount() {
 constexpr std::chrono::microseconds kLags[] = {std::chrono::microseconds(100), std::chrono::microseconds(500),
                                                std::chrono::microseconds(3000)};
 constexpr uint64_t kSpareMax = 64;
+// How long the others must have nothing to do before a slow stream goes on.
+constexpr std::chrono::microseconds kSlow(1000);
 
 class Scheduler {
  public:
@@ -115,7 +117,7 @@ class Scheduler {
       stream->queue.push_back(std::move(operation));
       if (!started_) std::thread([this] { Main(); }).detach();
       started_ = true;
-      if (!std::exchange(sleeping_, false)) return;
+      if (!std::exchange(sleeping_, false) && slow_ == nullptr) return;
     }
     work_.notify_one();
   }
@@ -198,6 +200,7 @@ class Scheduler {
   // or all wait for what comes from outside. Numbers fall on the way, so it ends.
   CUstream_st* Needed(CUstream_st* stream, uint64_t number) {
     if (stream->queue.empty() || stream->queue.front().number > number || stream->stalled) return nullptr;
+    if (stream == slow_.get()) return nullptr;
     const Operation& head = stream->queue.front();
     if (head.waits_for != nullptr && !head.waits_for->done) {
       return Needed(head.waits_for->stream.get(), head.waits_for->number);
@@ -229,17 +232,21 @@ class Scheduler {
   // What somebody waits for, for a while nothing else and for a while mixed with the rest; without such, what `spare_`
   // allows.
   CUstream_st* Pick() {
-    if (mood_ == 0) {
-      mood_ = uint64_t{1} << random_() % 10;
-      strict_ = random_() % 2 == 0;
-    }
+    ChangeMood();
     if (CUstream_st* const found = AnyOf(/*asked_for=*/true)) {
-      --mood_;
-      return strict_ || random_() % 2 == 0 ? found : AnyOf(/*asked_for=*/false);
+      if (strict_ || random_() % 2 == 0) return found;
+      return AnyOf(/*asked_for=*/false);
     }
     if (spare_ == 0) return nullptr;
     --spare_;
     return AnyOf(/*asked_for=*/false);
+  }
+
+  void ChangeMood() {
+    if (mood_-- > 0) return;
+    mood_ = uint64_t{1} << random_() % 10;
+    strict_ = random_() % 2 == 0;
+    slow_ = random_() % 2 == 0 ? streams_[random_() % streams_.size()] : nullptr;
   }
 
   // Streams that are destroyed and empty.
@@ -259,7 +266,9 @@ class Scheduler {
         continue;
       }
       OpenForKernels(-1);
-      if (AnyOf(/*asked_for=*/false) == nullptr) {
+      if (slow_ != nullptr) {
+        AwaitOthers(lock);
+      } else if (AnyOf(/*asked_for=*/false) == nullptr) {
         const uint64_t notified = notified_;
         sleeping_ = true;
         work_.wait(lock, [&] { return !sleeping_ || notified_ != notified; });
@@ -268,6 +277,16 @@ class Scheduler {
                                  [&] { return AnyOf(/*asked_for=*/true) != nullptr; })) {
         spare_ = 1 + random_() % kSpareMax;
       }
+    }
+  }
+
+  // The slow stream goes on only when the host gives nothing to the others any more.
+  void AwaitOthers(std::unique_lock<std::mutex>& lock) {
+    const uint64_t numbers = numbers_;
+    if (AnyOf(/*asked_for=*/false) != nullptr) {
+      spare_ = 1 + random_() % kSpareMax;
+    } else if (!work_.wait_for(lock, kSlow, [&] { return numbers_ != numbers; })) {
+      slow_ = nullptr;
     }
   }
 
@@ -314,6 +333,7 @@ class Scheduler {
   bool sleeping_ = false;  // until there is an operation
   uint64_t mood_ = 0;      // picks until another one
   bool strict_ = false;
+  Stream slow_;  // that nothing is taken from, if there is one
   std::mt19937_64 random_{Seed()};
 };
 
