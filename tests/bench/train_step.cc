@@ -129,6 +129,7 @@ absl::StatusOr<double> Trainer::SquareSum() const {
   }
   std::vector<double> sums(pieces.size());
   PENSTOCK_RETURN_IF_ERROR(backend_->SquareSums({}, pieces, sums.data()));
+  PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 

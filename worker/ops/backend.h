@@ -110,8 +110,8 @@ class Backend {
         absl::StrCat("this device doesn't convert ", DataTypeName(from_type), " to ", DataTypeName(to_type)));
   }
 
-  // sums[i] = SumOfSquares(pieces[i]) of core/optimizer, with its bits. `sums` is host memory, and written when the
-  // call returns.
+  // sums[i] = SumOfSquares(pieces[i]) of core/optimizer, with its bits. `sums` is memory of AllocateHost, and written
+  // when Synchronize returns.
   virtual absl::Status SquareSums(const OpContext& context, std::span<const std::span<const float>> pieces,
                                   double* sums) = 0;
   // AdamWUpdate of core/optimizer, with its bits. `rounded` gets the new weights in bf16 too, unless it is empty.

@@ -78,9 +78,15 @@ TEST_P(BackendItselfTest, SquareSumsHaveTheServicesBits) {
     expected.push_back(SumOfSquares(std::span(values).subspan(at, size)));
     at += size;
   }
-  std::vector<double> sums(pieces.size(), -1);
-  ASSERT_TRUE(backend_->SquareSums({}, pieces, sums.data()).ok());
-  EXPECT_EQ(sums, expected);
+  const auto memory = backend_->AllocateHost(static_cast<int64_t>(pieces.size() * sizeof(double)));
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  auto* const sums = reinterpret_cast<double*>((*memory)->data());
+  // By two calls, whose lists are on their way at the same time.
+  const std::span<const std::span<const float>> all(pieces);
+  ASSERT_TRUE(backend_->SquareSums({}, all.first(100), sums).ok());
+  ASSERT_TRUE(backend_->SquareSums({}, all.subspan(100), sums + 100).ok());
+  ASSERT_TRUE(backend_->Synchronize({}).ok());
+  EXPECT_EQ(std::vector<double>(sums, sums + pieces.size()), expected);
   ASSERT_TRUE(backend_->SquareSums({}, {}, nullptr).ok());
 }
 

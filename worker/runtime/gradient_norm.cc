@@ -90,26 +90,37 @@ absl::StatusOr<GradientNorm::Transfers> GradientNorm::SendFragments(std::span<co
 }
 
 absl::Status GradientNorm::HomeSums(std::span<const GradientRange> gradients) {
+  const auto at_home = std::count_if(pieces_.begin(), pieces_.end(),
+                                     [&](const NormPiece& piece) { return piece.home == plan_->rank(); });
+  own_sums_.resize(static_cast<size_t>(at_home));
+  if (at_home == 0) return absl::OkStatus();
+  if (host_sums_ == nullptr) {
+    PENSTOCK_ASSIGN_OR_RETURN(host_sums_, backend_->AllocateHost(at_home * static_cast<int64_t>(sizeof(double))));
+  }
+  // Of the pieces that have to be put together first, then of the whole ones.
+  auto* const sums = reinterpret_cast<double*>(host_sums_->data());
+  std::vector<size_t> index;  // of sums in own_sums_
   std::vector<std::span<const float>> whole;
   std::vector<size_t> whole_index;
-  own_sums_.clear();
+  size_t next = 0;
   for (const NormPiece& piece : pieces_) {
     if (piece.home != plan_->rank()) continue;
     const auto found = std::find_if(gradients.begin(), gradients.end(), [&](const GradientRange& gradient) {
       return gradient.range.Contains(piece.range);
     });
-    own_sums_.push_back(0);
     if (found != gradients.end()) {
-      whole_index.push_back(own_sums_.size() - 1);
+      whole_index.push_back(next++);
       whole.emplace_back(found->data + (piece.range.begin - found->range.begin), piece.range.size());
-    } else {
-      PENSTOCK_ASSIGN_OR_RETURN(const std::span<const float> assembled, Assemble(piece, gradients));
-      PENSTOCK_RETURN_IF_ERROR(backend_->SquareSums({}, {&assembled, 1}, &own_sums_.back()));
+      continue;
     }
+    PENSTOCK_ASSIGN_OR_RETURN(const std::span<const float> assembled, Assemble(piece, gradients));
+    PENSTOCK_RETURN_IF_ERROR(backend_->SquareSums({}, {&assembled, 1}, sums + index.size()));
+    index.push_back(next++);
   }
-  std::vector<double> whole_sums(whole.size());
-  PENSTOCK_RETURN_IF_ERROR(backend_->SquareSums({}, whole, whole_sums.data()));
-  for (size_t i = 0; i < whole.size(); ++i) own_sums_[whole_index[i]] = whole_sums[i];
+  PENSTOCK_RETURN_IF_ERROR(backend_->SquareSums({}, whole, sums + index.size()));
+  index.insert(index.end(), whole_index.begin(), whole_index.end());
+  PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
+  for (size_t i = 0; i < index.size(); ++i) own_sums_[index[i]] = sums[i];
   return absl::OkStatus();
 }
 

@@ -74,6 +74,7 @@ class GradientNorm {
   std::span<float> piece_;
   // Members, because a message that an error left on its way outlives the call. The leader's: by rank.
   std::vector<double> own_sums_;
+  std::unique_ptr<DeviceMemory> host_sums_;  // on their way from the device
   std::vector<std::vector<double>> sums_;
   WireDecision wire_;
 };

@@ -120,7 +120,9 @@ class DeviceOperations : public Backend {
   }
 
   absl::Status Synchronize(const OpContext& context) override {
-    return WaitForStream(StreamOf(context), "waiting for the device", wait_);
+    PENSTOCK_RETURN_IF_ERROR(WaitForStream(StreamOf(context), "waiting for the device", wait_));
+    staged_bytes_ = 0;
+    return absl::OkStatus();
   }
 
   void SetHostWait(HostWait wait) override { wait_ = std::move(wait); }
@@ -192,11 +194,8 @@ class DeviceOperations : public Backend {
     const cudaStream_t stream = StreamOf(context);
     const size_t list_bytes = pieces.size() * sizeof(SquarePiece);
     const size_t bytes = pieces.size() * sizeof(double);
-    // Pinned: a copy from or to other memory of the host's waits for the stream inside of the runtime, where no abort
-    // reaches it.
-    PENSTOCK_RETURN_IF_ERROR(ReserveSquares(static_cast<int64_t>(list_bytes + bytes)));
-    auto* const list = reinterpret_cast<SquarePiece*>(squares_->data());
-    auto* const host_sums = reinterpret_cast<double*>(squares_->data() + list_bytes);
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const staged, Stage(context, static_cast<int64_t>(list_bytes)));
+    auto* const list = reinterpret_cast<SquarePiece*>(staged);
     for (size_t i = 0; i < pieces.size(); ++i) list[i] = {pieces[i].data(), static_cast<int64_t>(pieces[i].size())};
     // From the stream's own pool: neither the device nor the host waits for it.
     void* memory = nullptr;
@@ -209,11 +208,7 @@ class DeviceOperations : public Backend {
     PENSTOCK_RETURN_IF_ERROR(ToStatus(SumsOfSquares(static_cast<const SquarePiece*>(memory),
                                                     static_cast<int64_t>(pieces.size()), device_sums, stream),
                                       "sums of squares"));
-    PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(cudaMemcpyAsync(host_sums, device_sums, bytes, cudaMemcpyDefault, stream), "sums of squares"));
-    PENSTOCK_RETURN_IF_ERROR(Synchronize(context));
-    std::copy_n(host_sums, pieces.size(), sums);
-    return absl::OkStatus();
+    return ToStatus(cudaMemcpyAsync(sums, device_sums, bytes, cudaMemcpyDefault, stream), "sums of squares");
   }
 
   absl::Status AdamW(const OpContext& context, const AdamWParams& params, std::span<const float> gradient,
@@ -281,12 +276,20 @@ class DeviceOperations : public Backend {
     PENSTOCK_RETURN_IF_ERROR(fence->Record(stream));
     return std::shared_ptr<Fence>(std::move(fence));
   }
-  // Every call ends when the device is done with it, so one buffer does.
-  absl::Status ReserveSquares(int64_t bytes) {
-    if (squares_ != nullptr && squares_->size() >= bytes) return absl::OkStatus();
-    squares_.reset();
-    PENSTOCK_ASSIGN_OR_RETURN(squares_, AllocateHost(bytes));
-    return absl::OkStatus();
+  // Pinned memory for what the device is to copy, until the next Synchronize. A copy from other memory of the host's
+  // may wait for the stream inside of the runtime, where no abort reaches it.
+  absl::StatusOr<std::byte*> Stage(const OpContext& context, int64_t bytes) {
+    constexpr int64_t kUnit = 64;
+    constexpr int64_t kStagingBytesMin = int64_t{1} << 20;
+    bytes = (bytes + kUnit - 1) / kUnit * kUnit;
+    if (staging_ == nullptr || staged_bytes_ + bytes > staging_->size()) {
+      if (staged_bytes_ > 0) PENSTOCK_RETURN_IF_ERROR(Synchronize(context));
+      if (staging_ == nullptr || bytes > staging_->size()) {
+        staging_.reset();
+        PENSTOCK_ASSIGN_OR_RETURN(staging_, AllocateHost(std::max(bytes, kStagingBytesMin)));
+      }
+    }
+    return staging_->data() + std::exchange(staged_bytes_, staged_bytes_ + bytes);
   }
 
   const std::unique_ptr<MatmulFactory> matmuls_;
@@ -295,7 +298,8 @@ class DeviceOperations : public Backend {
   cudaStream_t beside_ = nullptr;
   std::array<cudaEvent_t, kLayersAheadMax> paces_{};
   size_t next_pace_ = 0;
-  std::unique_ptr<DeviceMemory> squares_;
+  std::unique_ptr<DeviceMemory> staging_;
+  int64_t staged_bytes_ = 0;
 };
 
 }  // namespace
