@@ -4,9 +4,14 @@
 // Work: 4 T² dim FLOPs for a head, half of that if causal. Memory: a block reads its head's keys and values once, from
 // the L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs a byte. Shared memory: a
 // warp loads 5 dim bytes for each key (queries again in each step) and computes 4 * 32 dim FLOPs with them, 26 FLOPs a
-// byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. So these are the limit, then the
-// exponentials (one for 4 dim FLOPs). On sm_90 mma.sync reaches about 0.6 of what wgmma would. Registers (nvcc 13): 236
-// to 255, none spilled; two blocks for a multiprocessor.
+// byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. Registers (nvcc 13): 233 to 254, none
+// spilled; two blocks for a multiprocessor.
+//
+// A step with heads of 64 (64 keys), whole tiles without a mask, on sm_90a: for each of its two warps a quarter of a
+// multiprocessor needs 645 clocks to issue 645 instructions (heads of 128: 520), 128 of them HMMA; 830 for these at the
+// 0.62 of wgmma's rate that mma.sync reaches; 544 for 68 exponentials at 4 a clock; 640 for 40 LDSM of 512 bytes at 32
+// a clock. So 0.62 of the peak is the bound; how much of it is left when two warps share all that is to be measured.
+// FlashAttention-2 has the same tiles and the same bound.
 #include "worker/ops/cuda/kernels/attention_tensor.h"
 
 #include "worker/ops/cuda/kernels/attention_tensor.cuh"

@@ -8,6 +8,9 @@
 // for its own keys and values in each step (of 32 queries, 64 with heads of 64), for 128 dim FLOPs a query: 13 to 14
 // FLOPs a byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) could use 16. The first kernel has 19
 // with heads of 64, else 12.
+//
+// Instructions of a step with heads of 64, whole tiles without a mask, on sm_90a: 400 for 96 HMMA, 560 for 128. That
+// is 4.3 for each, and mma.sync takes 6.5 clocks there: issuing isn't the limit.
 #include "worker/ops/cuda/kernels/attention_tensor_gradient.h"
 
 #include "worker/ops/cuda/kernels/attention_tensor.cuh"

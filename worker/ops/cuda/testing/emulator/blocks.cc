@@ -9,6 +9,8 @@
 #include <random>
 #include <vector>
 
+#include "worker/ops/cuda/testing/emulator/traffic.h"
+
 #if !defined(__x86_64__)
 #error "the emulator switches between its fibers in x86-64's way"
 #endif
@@ -169,6 +171,7 @@ void RunBlock(unsigned threads) {
       if (fibers[current].done) ++done;
     }
   }
+  CountBlockEnd();
 }
 
 }  // namespace
@@ -229,6 +232,9 @@ void Land(const Copy& copy) {
 void CopyAsync(void* to, const void* from, size_t bytes, bool valid) {
   const auto misaligned = [&](const void* at) { return reinterpret_cast<uintptr_t>(at) % bytes != 0; };
   if (misaligned(to) || misaligned(from)) std::abort();  // as a device ends the kernel
+  if (bytes == 16) {
+    CountCopy(current / kWarp, current % kWarp, __builtin_return_address(0), to, from, valid);
+  }
   const Copy copy = {to, from, bytes, valid, fibers[current].groups};
   if (copies_land_early) return Land(copy);
   fibers[current].copies.push_back(copy);

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "worker/ops/cuda/testing/emulator/traffic.h"
+
 namespace penstock::cuda {
 
 inline float HalfOf(unsigned pair, int half) { return __uint_as_float(half == 0 ? pair << 16 : pair & 0xffff0000u); }
@@ -48,6 +50,7 @@ void LoadMatrices(unsigned (&r)[4], const Bf16* row) {
   emulator::WarpTile& tile = emulator::TileOfWarp();
   tile.rows[emulator::Lane()] = row;
   emulator::SyncWarp();
+  if (emulator::Lane() == 0) emulator::CountMatrixLoad(tile.rows);
   const unsigned g = emulator::Lane() / 4;
   const unsigned t = emulator::Lane() % 4 * 2;
   for (unsigned k = 0; k < 4; ++k) {
