@@ -3,17 +3,16 @@
 // nor placement changes a bit.
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/plan/job_rules.h"
 #include "services/base/clock.h"
 #include "services/telemetry/metrics.h"
 #include "services/telemetry/timeline.h"
 #include "worker/ops/cuda/testing/emulated_device.h"
+#include "worker/runtime/device_job.h"
 #include "worker/runtime/rank_metrics.h"
 #include "worker/runtime/rank_runner.h"
 #include "worker/runtime/rank_test_util.h"
@@ -21,65 +20,15 @@
 namespace penstock {
 namespace {
 
-struct Case {
-  std::string name;
-  TinyJob job;
-  v1::ZeroSpec::Placement placement = v1::ZeroSpec::PLACEMENT_SERVICE;
-  v1::ZeroSpec::Mirror mirror = v1::ZeroSpec::MIRROR_UNSPECIFIED;
-  v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
-  // Times as many of them.
-  uint32_t micro_batches = 1;
-};
+const Machines kCpu;
+const Machines kDevice = {
+    .backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); }};
 
-struct Outcome {
-  std::vector<float> weights;
-  std::vector<v1::StepRecord> records;
-  std::vector<double> validations;
-};
-
-Outcome Train(const Case& test, bool on_device) {
-  v1::JobSpec spec = MakeTinyJob(test.job);
-  spec.mutable_parallel()->mutable_zero()->set_placement(test.placement);
-  spec.mutable_parallel()->mutable_zero()->set_mirror(test.mirror);
-  spec.mutable_training()->set_precision(test.precision);
-  spec.mutable_training()->set_global_batch_size(spec.training().global_batch_size() * test.micro_batches);
-  FillDefaults(&spec);
-  for (const v1::JobViolation& violation : CheckJob(spec)) {
-    ADD_FAILURE() << violation.field() << ": " << violation.message();
-  }
-  auto service = FakeStateService::Create(spec, 2);
-  ReportLog log;
-  TestEpoch::Options options{.spec = spec, .service = service, .log = &log};
-  if (on_device) {
-    options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateNextEmulatedDevice(); };
-  }
-  TestEpoch epoch(options);
-  EXPECT_TRUE(epoch.WaitFinished());
-  EXPECT_TRUE(epoch.WaitIdle());
-  epoch.StopAll();
-  Outcome outcome;
-  outcome.weights = service->weights();
-  for (const v1::MemberReport& report : log.All()) {
-    EXPECT_FALSE(report.has_failed()) << report.DebugString();
-    if (report.has_step()) outcome.records.push_back(report.step());
-    if (report.has_validation()) outcome.validations.push_back(report.validation().loss());
-  }
-  EXPECT_EQ(service->clients_alive(), 0);
-  return outcome;
-}
-
-void ExpectSameBits(const Outcome& a, const Outcome& b) {
-  ASSERT_EQ(a.records.size(), b.records.size());
-  for (size_t i = 0; i < a.records.size(); ++i) EXPECT_EQ(a.records[i].loss(), b.records[i].loss()) << i;
-  ASSERT_EQ(a.weights.size(), b.weights.size());
-  EXPECT_EQ(std::memcmp(a.weights.data(), b.weights.data(), a.weights.size() * sizeof(float)), 0);
-}
-
-class DeviceRankTest : public testing::TestWithParam<Case> {};
+class DeviceRankTest : public testing::TestWithParam<DeviceJob> {};
 
 TEST_P(DeviceRankTest, TrainsAsTheCpuDoes) {
-  const Outcome cpu = Train(GetParam(), /*on_device=*/false);
-  const Outcome device = Train(GetParam(), /*on_device=*/true);
+  const Outcome cpu = Train(GetParam(), kCpu);
+  const Outcome device = Train(GetParam(), kDevice);
   const double tolerance = GetParam().precision == v1::TrainingSpec::PRECISION_BF16 ? 1e-2 : 1e-5;
   ASSERT_EQ(device.records.size(), static_cast<size_t>(GetParam().job.steps));
   ASSERT_EQ(device.records.size(), cpu.records.size());
@@ -96,23 +45,23 @@ TEST_P(DeviceRankTest, TrainsAsTheCpuDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Jobs, DeviceRankTest,
-                         testing::Values(Case{.name = "OneStage", .job = {.steps = 2, .validate_every = 1}},
+                         testing::Values(DeviceJob{.name = "OneStage", .job = {.steps = 2, .validate_every = 1}},
                                          // More than there are buffers for their tokens.
-                                         Case{.name = "ManyMicroBatches", .job = {.steps = 1}, .micro_batches = 6},
-                                         Case{.name = "Zero2",
-                                              .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
-                                         Case{.name = "Tensor", .job = {.pipeline = 2, .steps = 2, .tensor = 2}},
-                                         Case{.name = "Mirror",
-                                              .job = {.pipeline = 2, .data = 2, .steps = 2},
-                                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL},
-                                         Case{.name = "Published",
-                                              .job = {.data = 2, .steps = 2},
-                                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
-                                              .mirror = v1::ZeroSpec::MIRROR_OFF},
-                                         Case{.name = "Bf16",
-                                              .job = {.pipeline = 2, .steps = 2},
-                                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
-                                              .precision = v1::TrainingSpec::PRECISION_BF16}),
+                                         DeviceJob{.name = "ManyMicroBatches", .job = {.steps = 1}, .micro_batches = 6},
+                                         DeviceJob{.name = "Zero2",
+                                                   .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
+                                         DeviceJob{.name = "Tensor", .job = {.pipeline = 2, .steps = 2, .tensor = 2}},
+                                         DeviceJob{.name = "Mirror",
+                                                   .job = {.pipeline = 2, .data = 2, .steps = 2},
+                                                   .placement = v1::ZeroSpec::PLACEMENT_LOCAL},
+                                         DeviceJob{.name = "Published",
+                                                   .job = {.data = 2, .steps = 2},
+                                                   .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                                                   .mirror = v1::ZeroSpec::MIRROR_OFF},
+                                         DeviceJob{.name = "Bf16",
+                                                   .job = {.pipeline = 2, .steps = 2},
+                                                   .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                                                   .precision = v1::TrainingSpec::PRECISION_BF16}),
                          [](const auto& info) { return info.param.name; });
 
 // What makes the other tests here worth something.
@@ -129,7 +78,7 @@ TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
   auto service = FakeStateService::Create(spec, 1);
   ReportLog log;
   TestEpoch::Options options{.spec = spec, .service = service, .log = &log};
-  options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); };
+  options.backend = kDevice.backend;
   TestEpoch epoch(options);
   ASSERT_TRUE(log.WaitForCount(v1::MemberReport::kFailed, 1));
   epoch.StopAll();
@@ -145,11 +94,11 @@ TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
 
 // Waits of a step, from the difference of two jobs of unlike length: what begins and ends a job doesn't count.
 int64_t WaitsOfAStep(v1::ZeroSpec::Placement placement) {
-  Case test{.name = "", .job = {.steps = 2}, .placement = placement};
+  DeviceJob test{.name = "", .job = {.steps = 2}, .placement = placement};
   const auto waits_of = [&](int steps) {
     test.job.steps = steps;
     const int64_t before = EmulatedHostWaits();
-    EXPECT_EQ(Train(test, /*on_device=*/true).records.size(), static_cast<size_t>(steps));
+    EXPECT_EQ(Train(test, kDevice).records.size(), static_cast<size_t>(steps));
     return EmulatedHostWaits() - before;
   };
   const int64_t shorter = waits_of(2);
@@ -175,7 +124,7 @@ TEST(DeviceRanksTest, TimesAreTheDevices) {
   TestEpoch::Options options{.spec = spec, .service = FakeStateService::Create(spec, 1), .log = &log};
   options.timeline = &timeline;
   options.metrics = &worker_metrics;
-  options.backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); };
+  options.backend = kDevice.backend;
   const absl::Time begin = Clock::Real()->Monotonic();
   TestEpoch epoch(options);
   ASSERT_TRUE(epoch.WaitFinished());
@@ -209,11 +158,11 @@ TEST(DeviceRanksTest, TimesAreTheDevices) {
 }
 
 TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
-  const Case one{.name = "", .job = {.data = 2, .steps = 2}};
-  Case local = one;
+  const DeviceJob one{.name = "", .job = {.data = 2, .steps = 2}};
+  DeviceJob local = one;
   local.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
   local.job.pipeline = 2;
-  ExpectSameBits(Train(one, true), Train(local, true));
+  ExpectSameBits(Train(one, kDevice), Train(local, kDevice));
 }
 
 }  // namespace
