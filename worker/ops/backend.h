@@ -18,7 +18,6 @@
 #include "core/base/data_type.h"
 #include "core/optimizer/adamw.h"
 #include "worker/ops/attention.h"
-#include "worker/ops/cross_entropy.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/gelu.h"
 #include "worker/ops/host_wait.h"
@@ -26,7 +25,6 @@
 #include "worker/ops/linear.h"
 #include "worker/ops/linear_cross_entropy.h"
 #include "worker/ops/residual.h"
-#include "worker/ops/split_cross_entropy.h"
 #include "worker/ops/stream_clock.h"
 
 namespace penstock {
@@ -127,15 +125,8 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements,
                                                                          DataType type = DataType::kFloat32) = 0;
   virtual absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) = 0;
-  virtual absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(const LinearCrossEntropyShape&) {
     return absl::UnimplementedError("this device has no output head with its loss in one operation");
-  }
-  // For tensor parallelism. UNIMPLEMENTED where the device has none.
-  virtual absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
-      const SplitCrossEntropyShape& shape) {
-    return absl::UnimplementedError(
-        absl::StrCat("this device has no cross-entropy over ", shape.ranks, " tensor ranks; use parallel.tensor: 1"));
   }
 };
 

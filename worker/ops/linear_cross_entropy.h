@@ -18,9 +18,8 @@
 #include "absl/status/statusor.h"
 #include "core/base/data_type.h"
 #include "worker/ops/context.h"
-#include "worker/ops/cross_entropy.h"
+#include "worker/ops/loss.h"
 #include "worker/ops/linear.h"
-#include "worker/ops/split_cross_entropy.h"
 
 namespace penstock {
 

@@ -1,8 +1,10 @@
 #include "worker/ops/linear_cross_entropy.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "core/base/bfloat16.h"
 #include "gtest/gtest.h"
 #include "worker/ops/reference/operations.h"
 #include "worker/ops/testing/backends.h"
@@ -11,10 +13,24 @@
 namespace penstock {
 namespace {
 
-constexpr int64_t kRows = 33;
-constexpr int64_t kIn = 24;
-// More than two of the CPU's slices, the last one short.
-constexpr int64_t kVocabulary = 9001;
+struct Case {
+  int64_t rows = 33;
+  int64_t in = 24;
+  // Where the vocabulary is cut: a tensor rank has [cuts[i], cuts[i + 1]). By itself more than two of the CPU's slices,
+  // the last one short.
+  std::vector<int64_t> cuts = {0, 9001};
+  // Added to every logit: the maximum has to be taken out.
+  double offset = 0;
+
+  int ranks() const { return static_cast<int>(cuts.size()) - 1; }
+  int64_t vocabulary() const { return cuts.back(); }
+};
+
+struct Tolerances {
+  double loss = 0;
+  double dx = 0;
+  double dweight = 0;
+};
 
 struct Expected {
   double loss = 0;
@@ -22,61 +38,84 @@ struct Expected {
 };
 
 // By the references of the two operations that it is made of.
-Expected Reference(const std::vector<double>& x, const std::vector<double>& weight,
+Expected Reference(const Case& c, const std::vector<double>& x, const std::vector<double>& weight,
                    const std::vector<int32_t>& targets) {
-  const LinearShape linear = {.rows = kRows, .in = kIn, .out = kVocabulary, .layout = WeightLayout::kOutIn};
-  const CrossEntropyShape loss = {.rows = kRows, .vocab_size = kVocabulary};
+  const LinearShape linear = {.rows = c.rows, .in = c.in, .out = c.vocabulary(), .layout = WeightLayout::kOutIn};
+  const reference::CrossEntropyShape loss = {.rows = c.rows, .vocab_size = c.vocabulary()};
   const auto logits = reference::LinearForward(linear, x, weight, {});
   const auto gradients =
       reference::LinearBackward(linear, x, weight, reference::CrossEntropyBackward(loss, logits, targets));
   return {reference::CrossEntropyForward(loss, logits, targets), gradients.x, gradients.weight};
 }
 
-std::vector<int32_t> Targets() {
-  auto targets = RandomTokens(kRows, kVocabulary, 2);
+std::vector<int32_t> Targets(const Case& c) {
+  auto targets = RandomTokens(c.rows, c.vocabulary(), 2);
+  if (c.rows < 10) return targets;
   targets[7] = kIgnoredTarget;
   targets[8] = 0;
-  targets[9] = kVocabulary - 1;
+  targets[9] = static_cast<int32_t>(c.vocabulary() - 1);
   return targets;
+}
+
+std::vector<double> Rounded(DataType type, std::vector<double> values) {
+  for (double& value : values) {
+    const auto narrow = static_cast<float>(value);
+    value = static_cast<double>(type == DataType::kFloat32 ? narrow : ToFloat(ToBfloat16(narrow)));
+  }
+  return values;
+}
+
+TEST(CrossEntropyReference, GradientMatchesFiniteDifferences) {
+  const reference::CrossEntropyShape shape = {.rows = 4, .vocab_size = 5};
+  const auto logits = RandomValues(20, 1, 3.0);
+  const std::vector<int32_t> targets = {0, 4, kIgnoredTarget, 2};
+  const auto numerical =
+      NumericalGradient([&](const auto& v) { return reference::CrossEntropyForward(shape, v, targets); }, logits);
+  EXPECT_LT(RelativeError(reference::CrossEntropyBackward(shape, logits, targets), numerical),
+            kFiniteDifferenceTolerance);
 }
 
 class LinearCrossEntropyTest : public BackendTest {
  protected:
-  // The whole vocabulary cut into `ranks`, as a tensor group would; gradients towards x added up. `Memory` has x and
-  // the weights in the operation's type.
+  // Gradients towards x added up over the ranks, as a tensor group would. `Memory` has x and the weights in the
+  // operation's type.
   template <typename Memory>
-  void Check(DataType type, int ranks, double loss_tolerance, double tolerance, double dx_tolerance) {
+  void Check(DataType type, const Case& c, const Tolerances& tolerances) {
+    SCOPED_TRACE(testing::Message() << c.rows << " rows, " << c.vocabulary() << " tokens, " << c.ranks() << " ranks");
     Backend* const backend = backend_.get();
-    auto round = [type](std::vector<double> values) {
-      if (type == DataType::kFloat32) return values;
-      for (double& value : values) value = static_cast<double>(ToFloat(ToBfloat16(static_cast<float>(value))));
-      return values;
-    };
-    const auto x = round(RandomValues(kRows * kIn, 3, 2.0)), w = round(RandomValues(kVocabulary * kIn, 4));
-    const auto targets = Targets();
-    const Expected expected = Reference(x, w, targets);
+    auto x = Rounded(type, RandomValues(c.rows * c.in, 3, 2.0)),
+         w = Rounded(type, RandomValues(c.vocabulary() * c.in, 4));
+    if (c.offset != 0) {
+      for (int64_t row = 0; row < c.rows; ++row) x[static_cast<size_t>(row * c.in)] = 1;
+      for (int64_t token = 0; token < c.vocabulary(); ++token) w[static_cast<size_t>(token * c.in)] = c.offset;
+    }
+    const auto targets = Targets(c);
+    const Expected expected = Reference(c, x, w, targets);
     const Memory x_(backend, ToFloats(x));
     const DeviceTokens targets_(backend, targets);
-    const DeviceStructs<RowReduction> all(backend, ranks * kRows);
+    const DeviceStructs<RowReduction> all(backend, c.ranks() * c.rows);
     std::vector<std::unique_ptr<LinearCrossEntropy>> heads;
     std::vector<LinearCrossEntropyShape> shapes;
     std::vector<Memory> weights;
     std::vector<std::unique_ptr<DeviceStructs<std::byte>>> logits;
-    for (int rank = 0; rank < ranks; ++rank) {
-      LinearCrossEntropyShape shape = {.rows = kRows, .in = kIn, .vocab_size = kVocabulary, .ranks = ranks};
+    for (int rank = 0; rank < c.ranks(); ++rank) {
+      LinearCrossEntropyShape shape = {.rows = c.rows, .in = c.in, .vocab_size = c.vocabulary(), .ranks = c.ranks()};
       shape.type = type;
-      shape.vocab_begin = kVocabulary * rank / ranks;
-      shape.vocab_end = kVocabulary * (rank + 1) / ranks;
+      shape.vocab_begin = c.cuts[static_cast<size_t>(rank)];
+      shape.vocab_end = c.cuts[static_cast<size_t>(rank) + 1];
       shapes.push_back(shape);
       heads.push_back(backend->CreateLinearCrossEntropy(shape).value());
-      weights.emplace_back(backend, ToFloats({w.begin() + shape.vocab_begin * kIn, w.begin() + shape.vocab_end * kIn}));
+      weights.emplace_back(backend,
+                           ToFloats({w.begin() + shape.vocab_begin * c.in, w.begin() + shape.vocab_end * c.in}));
       logits.push_back(std::make_unique<DeviceStructs<std::byte>>(backend, heads.back()->logits_bytes()));
       ASSERT_TRUE(heads.back()
                       ->Forward(ContextFor(*heads.back()), x_.data(), weights.back().data(), targets_.data(),
-                                logits.back()->data(), all.data() + rank * kRows)
+                                logits.back()->data(), all.data() + rank * c.rows)
                       .ok());
     }
-    std::vector<double> dx(static_cast<size_t>(kRows * kIn)), dweight;
+    std::vector<double> dx(x.size()), dweight;
+    const auto counted = std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t != kIgnoredTarget; });
+    double first_loss = 0;
     for (size_t rank = 0; rank < heads.size(); ++rank) {
       // Twice: once written, once added to it.
       const DeviceStructs<LossSum> total(backend, 1);
@@ -84,10 +123,12 @@ class LinearCrossEntropyTest : public BackendTest {
         ASSERT_TRUE(heads[rank]->Loss(ContextFor(*heads[rank]), all.data(), targets_.data(), total.data(), mode).ok());
       }
       const LossSum loss = total.Read()[0];
-      EXPECT_EQ(loss.target_count, 2 * (kRows - 1));
-      EXPECT_NEAR(loss.loss, 2 * expected.loss, 2 * loss_tolerance * expected.loss);
-      const Memory dx_(backend, ToFloats(RandomValues(kRows * kIn, 5)));
-      const DeviceFloats dweight_(backend, shapes[rank].columns() * kIn, 0.5F);
+      EXPECT_EQ(loss.target_count, 2 * counted);
+      EXPECT_NEAR(loss.loss, 2 * expected.loss, 2 * tolerances.loss * (1 + expected.loss));
+      if (rank == 0) first_loss = loss.loss;
+      EXPECT_EQ(loss.loss, first_loss) << "the same bits on every rank";
+      const Memory dx_(backend, ToFloats(RandomValues(c.rows * c.in, 5)));
+      const DeviceFloats dweight_(backend, shapes[rank].columns() * c.in, 0.5F);
       ASSERT_TRUE(heads[rank]
                       ->Backward(ContextFor(*heads[rank]), x_.data(), weights[rank].data(), all.data(), targets_.data(),
                                  logits[rank]->data(), dx_.data(), dweight_.data(), GradientMode::kAdd)
@@ -96,14 +137,21 @@ class LinearCrossEntropyTest : public BackendTest {
       for (size_t i = 0; i < part.size(); ++i) dx[i] += static_cast<double>(part[i]);
       for (const float value : dweight_.Read()) dweight.push_back(static_cast<double>(value) - 0.5);
     }
-    EXPECT_LT(RelativeError(dx, expected.dx), dx_tolerance);
-    EXPECT_LT(RelativeError(dweight, expected.dweight), tolerance);
+    EXPECT_LT(RelativeError(dx, expected.dx), tolerances.dx);
+    EXPECT_LT(RelativeError(dweight, expected.dweight), tolerances.dweight);
   }
 };
 
 TEST_P(LinearCrossEntropyTest, MatchesTheReference) {
-  Check<DeviceFloats>(DataType::kFloat32, 1, 1e-5, 1e-5, 1e-5);
-  Check<DeviceFloats>(DataType::kFloat32, 3, 1e-5, 1e-5, 1e-5);
+  const Tolerances tolerances = {.loss = 1e-5, .dx = 1e-5, .dweight = 1e-5};
+  for (const Case& c : {Case{}, Case{.cuts = {0, 3000, 6000, 9001}}, Case{.rows = 19, .in = 5, .cuts = {0, 1, 2, 257}},
+                        Case{.rows = 3, .in = 7, .cuts = {0, 7}}}) {
+    Check<DeviceFloats>(DataType::kFloat32, c, tolerances);
+  }
+  // One token has all of the probability: no loss, no gradient.
+  Check<DeviceFloats>(DataType::kFloat32, {.rows = 1, .in = 3, .cuts = {0, 1}}, {.loss = 1e-6, .dx = 1, .dweight = 1});
+  Check<DeviceFloats>(DataType::kFloat32, {.rows = 12, .in = 9, .cuts = {0, 200, 300}, .offset = 100},
+                      {.loss = 1e-4, .dx = 1e-4, .dweight = 1e-4});
 }
 
 TEST_P(LinearCrossEntropyTest, MatchesTheReferenceInBf16) {
@@ -111,8 +159,10 @@ TEST_P(LinearCrossEntropyTest, MatchesTheReferenceInBf16) {
   // before.
   const bool gpu = !backend_->host_memory();
   const double loss = gpu ? 0x1p-10 : 1e-5;
-  Check<DeviceBfloats>(DataType::kBfloat16, 1, loss, gpu ? 0x1p-6 : 0x1p-8, gpu ? 0x1p-6 : 0x1p-7);
-  Check<DeviceBfloats>(DataType::kBfloat16, 3, loss, gpu ? 0x1p-6 : 0x1p-8, 0x1p-6);
+  const double dweight = gpu ? 0x1p-6 : 0x1p-8;
+  Check<DeviceBfloats>(DataType::kBfloat16, {}, {.loss = loss, .dx = gpu ? 0x1p-6 : 0x1p-7, .dweight = dweight});
+  Check<DeviceBfloats>(DataType::kBfloat16, {.cuts = {0, 3000, 6000, 9001}},
+                       {.loss = loss, .dx = 0x1p-6, .dweight = dweight});
 }
 
 TEST_P(LinearCrossEntropyTest, BrokenLogitsShowInTheLoss) {

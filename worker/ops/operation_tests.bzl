@@ -4,11 +4,9 @@ OPERATION_TESTS = [
     "attention_test",
     "backend_test",
     "bfloat16_test",
-    "cross_entropy_test",
     "elementwise_test",
     "embedding_test",
     "layer_norm_test",
     "linear_cross_entropy_test",
     "linear_test",
-    "split_cross_entropy_test",
 ]

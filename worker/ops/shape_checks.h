@@ -8,12 +8,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "worker/ops/attention.h"
-#include "worker/ops/cross_entropy.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/layer_norm.h"
 #include "worker/ops/linear.h"
 #include "worker/ops/linear_cross_entropy.h"
-#include "worker/ops/split_cross_entropy.h"
 
 namespace penstock {
 
@@ -51,21 +49,12 @@ inline absl::Status CheckShape(const EmbeddingShape& shape) {
                                      {"vocab_size", shape.vocab_size},
                                      {"hidden", shape.hidden}});
 }
-inline absl::Status CheckShape(const CrossEntropyShape& shape) {
-  return CheckPositive("cross-entropy", {{"rows", shape.rows}, {"vocab_size", shape.vocab_size}});
-}
 inline absl::Status CheckShape(const LinearCrossEntropyShape& shape) {
   return CheckPositive("output head", {{"rows", shape.rows},
                                        {"in", shape.in},
                                        {"vocab_size", shape.vocab_size},
                                        {"columns", shape.columns()},
                                        {"ranks", shape.ranks}});
-}
-inline absl::Status CheckShape(const SplitCrossEntropyShape& shape) {
-  return CheckPositive("split cross-entropy", {{"rows", shape.rows},
-                                               {"vocab_size", shape.vocab_size},
-                                               {"columns", shape.vocab_end - shape.vocab_begin},
-                                               {"ranks", shape.ranks}});
 }
 
 }  // namespace penstock

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "worker/ops/cross_entropy.h"
+#include "worker/ops/loss.h"
 
 namespace penstock {
 

@@ -9,7 +9,6 @@
 #include "core/base/status_macros.h"
 #include "core/optimizer/square_sum.h"
 #include "worker/ops/cpu/attention.h"
-#include "worker/ops/cpu/cross_entropy.h"
 #include "worker/ops/cpu/embedding.h"
 #include "worker/ops/cpu/gelu.h"
 #include "worker/ops/cpu/host_memory.h"
@@ -19,7 +18,6 @@
 #include "worker/ops/cpu/matmul.h"
 #include "worker/ops/cpu/parallel.h"
 #include "worker/ops/cpu/residual.h"
-#include "worker/ops/cpu/split_cross_entropy.h"
 #include "worker/ops/shape_checks.h"
 
 namespace penstock {
@@ -123,11 +121,6 @@ class CpuBackend : public Backend {
     return cpu::CreateEmbedding(shape, threads_);
   }
 
-  absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
-    return cpu::CreateCrossEntropy(shape, threads_);
-  }
-
   absl::Status Convert(const OpContext&, DataType from_type, const void* from, DataType to_type, void* to,
                        int64_t elements) override {
     PENSTOCK_CHECK(from_type != to_type);
@@ -146,12 +139,6 @@ class CpuBackend : public Backend {
       const LinearCrossEntropyShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cpu::CreateLinearCrossEntropy(shape, &matmuls_);
-  }
-
-  absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
-      const SplitCrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
-    return cpu::CreateSplitCrossEntropy(shape, threads_);
   }
 
  private:

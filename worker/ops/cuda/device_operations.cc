@@ -252,21 +252,10 @@ class DeviceOperations : public Backend {
     return cuda::CreateEmbedding(shape);
   }
 
-  absl::StatusOr<std::unique_ptr<CrossEntropy>> CreateCrossEntropy(const CrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
-    return cuda::CreateCrossEntropy(shape);
-  }
-
   absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(
       const LinearCrossEntropyShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateLinearCrossEntropy(shape, matmuls_.get());
-  }
-
-  absl::StatusOr<std::unique_ptr<SplitCrossEntropy>> CreateSplitCrossEntropy(
-      const SplitCrossEntropyShape& shape) override {
-    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
-    return cuda::CreateSplitCrossEntropy(shape);
   }
 
  private:

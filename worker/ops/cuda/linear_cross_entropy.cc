@@ -6,8 +6,8 @@
 #include "core/base/status_macros.h"
 #include "core/model/head_rows.h"
 #include "worker/cuda/status.h"
+#include "worker/ops/cuda/kernels/cross_entropy.h"
 #include "worker/ops/cuda/operations.h"
-#include "worker/ops/cuda/row_losses.h"
 
 namespace penstock::cuda {
 namespace {
@@ -33,14 +33,16 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
                                           products_.input->workspace_bytes()}))) {}
 
   int64_t logits_bytes() const override { return shape_.rows * pitch_ * BytesOf(shape_.type); }
-  int64_t workspace_bytes() const override { return products_bytes_ + RowLosses::bytes(shape_.rows); }
+  int64_t workspace_bytes() const override {
+    return products_bytes_ + shape_.rows * static_cast<int64_t>(sizeof(double));
+  }
 
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
                        void* logits, RowReduction* reductions) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     PENSTOCK_RETURN_IF_ERROR(products_.project->Run(context, weight, x, nullptr, logits, /*accumulate=*/false));
     return ByType(shape_.type, [&](auto type) {
-      return ToStatus(ReduceRows(sizes_, As(static_cast<const void*>(logits), type), pitch_, targets, Parts(reductions),
+      return ToStatus(ReduceRows(sizes_, As(static_cast<const void*>(logits), type), pitch_, targets, reductions,
                                  StreamOf(context)),
                       "rows of logits");
     });
@@ -49,10 +51,9 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
   absl::Status Loss(const OpContext& context, const RowReduction* all, const int32_t* targets, LossSum* total,
                     GradientMode mode) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    return ToStatus(
-        FinishRows(sizes_, Parts(all), targets, /*logits=*/nullptr, RowsOf(context).losses(),
-                   reinterpret_cast<CrossEntropyTotal*>(total), mode == GradientMode::kAdd, StreamOf(context)),
-        "the loss");
+    auto* const losses = reinterpret_cast<double*>(context.workspace + products_bytes_);
+    return ToStatus(LossOfRows(sizes_, all, targets, losses, total, mode == GradientMode::kAdd, StreamOf(context)),
+                    "the loss");
   }
 
   absl::Status Backward(const OpContext& context, const void* x, const void* weight, const RowReduction* all,
@@ -60,7 +61,7 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
                         GradientMode mode) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     PENSTOCK_RETURN_IF_ERROR(ByType(shape_.type, [&](auto type) {
-      return ToStatus(GradientOfRows(sizes_, Parts(all), targets, As(logits, type), pitch_, StreamOf(context)),
+      return ToStatus(GradientOfRows(sizes_, all, targets, As(logits, type), pitch_, StreamOf(context)),
                       "the gradient of the logits");
     }));
     PENSTOCK_RETURN_IF_ERROR(products_.weight->Run(context, x, logits, nullptr, dweight, mode == GradientMode::kAdd));
@@ -68,14 +69,11 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
   }
 
  private:
-  // The workspace: the products' own, and the losses'.
-  RowLosses RowsOf(const OpContext& context) const { return {context, context.workspace + products_bytes_}; }
-
   const LinearCrossEntropyShape shape_;
   const SplitSizes sizes_;
   const int64_t pitch_;  // of the logits, in elements
   const Products products_;
-  const int64_t products_bytes_;
+  const int64_t products_bytes_;  // in the workspace, before a loss for each row
 };
 
 }  // namespace

@@ -9,7 +9,6 @@
 
 #include "absl/status/statusor.h"
 #include "worker/ops/attention.h"
-#include "worker/ops/cross_entropy.h"
 #include "worker/ops/cuda/kernels/bf16.h"
 #include "worker/ops/cuda/matmul.h"
 #include "worker/ops/embedding.h"
@@ -18,7 +17,6 @@
 #include "worker/ops/linear.h"
 #include "worker/ops/linear_cross_entropy.h"
 #include "worker/ops/residual.h"
-#include "worker/ops/split_cross_entropy.h"
 
 namespace penstock::cuda {
 
@@ -28,10 +26,8 @@ absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const Att
 std::unique_ptr<Gelu> CreateGelu(int64_t elements, DataType type);
 std::unique_ptr<ResidualAdd> CreateResidualAdd(int64_t elements, DataType type);
 std::unique_ptr<Embedding> CreateEmbedding(const EmbeddingShape& shape);
-std::unique_ptr<CrossEntropy> CreateCrossEntropy(const CrossEntropyShape& shape);
 absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(const LinearCrossEntropyShape& shape,
                                                                              MatmulFactory* matmuls);
-std::unique_ptr<SplitCrossEntropy> CreateSplitCrossEntropy(const SplitCrossEntropyShape& shape);
 
 inline cudaStream_t StreamOf(const OpContext& context) { return static_cast<cudaStream_t>(context.stream); }
 

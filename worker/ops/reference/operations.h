@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "worker/ops/attention.h"
-#include "worker/ops/cross_entropy.h"
+#include "worker/ops/loss.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/layer_norm.h"
 #include "worker/ops/linear.h"
@@ -54,6 +54,10 @@ struct EmbeddingGradients {
 };
 EmbeddingGradients EmbeddingBackward(const EmbeddingShape& shape, const Tokens& tokens, const Values& dx);
 
+struct CrossEntropyShape {
+  int64_t rows = 0;
+  int64_t vocab_size = 0;
+};
 double CrossEntropyForward(const CrossEntropyShape& shape, const Values& logits, const Tokens& targets);
 Values CrossEntropyBackward(const CrossEntropyShape& shape, const Values& logits, const Tokens& targets);
 

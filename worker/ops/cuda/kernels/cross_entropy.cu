@@ -91,48 +91,30 @@ __device__ inline double LossOf(const RowSoftmax& softmax, double target_logit) 
   return log(softmax.sum) - (target_logit - static_cast<double>(softmax.maximum));
 }
 
-// A block for each row.
-__global__ void RowKernel(float* logits, const int32_t* targets, int64_t vocab_size, bool aligned, bool gradient,
-                          double* losses) {
-  const int64_t row = blockIdx.x;
-  float* const at = logits + row * vocab_size;
-  const int32_t target = targets[row];
-  if (target < 0) {
-    if (threadIdx.x == 0) losses[row] = 0;
-    if (gradient) WriteZeros(at, vocab_size, aligned);
-    return;  // the whole block
-  }
-  const RowSoftmax softmax = ReduceRow(at, vocab_size, aligned);
-  if (threadIdx.x == 0) losses[row] = LossOf(softmax, static_cast<double>(at[target]));
-  if (!gradient) return;
-  __syncthreads();  // the target's logit has been read
-  WriteGradient(at, vocab_size, aligned, softmax, target);
-}
-
 template <typename T>
 __global__ void ReduceKernel(SplitSizes sizes, const T* logits, int64_t pitch, bool aligned, const int32_t* targets,
-                             RowPart* parts) {
+                             RowReduction* reductions) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
   const T* const at = logits + row * pitch;
   const RowSoftmax softmax = ReduceRow(at, width, aligned);
   if (threadIdx.x != 0) return;
   const int64_t target = targets[row] - sizes.vocab_begin;
-  parts[row].maximum = static_cast<double>(softmax.maximum);
-  parts[row].sum = softmax.sum;
-  parts[row].target_logit =
+  reductions[row].maximum = static_cast<double>(softmax.maximum);
+  reductions[row].sum = softmax.sum;
+  reductions[row].target_logit =
       targets[row] >= 0 && target >= 0 && target < width ? static_cast<double>(Load(at + target)) : 0.0;
 }
 
-// The ranks' parts of a row combined in their order, by every thread alike.
-__device__ inline RowSoftmax CombineRow(const SplitSizes& sizes, const RowPart* all, int64_t row,
+// The ranks' reductions of a row combined in their order, by every thread alike.
+__device__ inline RowSoftmax CombineRow(const SplitSizes& sizes, const RowReduction* all, int64_t row,
                                         double* target_logit) {
   double maximum = all[row].maximum;
   for (int rank = 1; rank < sizes.ranks; ++rank) maximum = fmax(maximum, all[rank * sizes.rows + row].maximum);
   double sum = 0;
   *target_logit = 0;
   for (int rank = 0; rank < sizes.ranks; ++rank) {
-    const RowPart part = all[rank * sizes.rows + row];
+    const RowReduction part = all[rank * sizes.rows + row];
     sum += part.sum * exp(part.maximum - maximum);
     *target_logit += part.target_logit;
   }
@@ -140,7 +122,7 @@ __device__ inline RowSoftmax CombineRow(const SplitSizes& sizes, const RowPart* 
 }
 
 // A thread for each row.
-__global__ void LossKernel(SplitSizes sizes, const RowPart* all, const int32_t* targets, double* losses) {
+__global__ void LossKernel(SplitSizes sizes, const RowReduction* all, const int32_t* targets, double* losses) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (row >= sizes.rows) return;
   double target_logit = 0;
@@ -150,8 +132,8 @@ __global__ void LossKernel(SplitSizes sizes, const RowPart* all, const int32_t* 
 
 // A block for each row.
 template <typename T>
-__global__ void GradientKernel(SplitSizes sizes, const RowPart* all, const int32_t* targets, T* logits, int64_t pitch,
-                               bool aligned) {
+__global__ void GradientKernel(SplitSizes sizes, const RowReduction* all, const int32_t* targets, T* logits,
+                               int64_t pitch, bool aligned) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
   T* const at = logits + row * pitch;
@@ -165,8 +147,7 @@ __global__ void GradientKernel(SplitSizes sizes, const RowPart* all, const int32
 }
 
 // One block.
-__global__ void TotalKernel(const double* losses, const int32_t* targets, int64_t rows, CrossEntropyTotal* total,
-                            bool add) {
+__global__ void TotalKernel(const double* losses, const int32_t* targets, int64_t rows, LossSum* total, bool add) {
   __shared__ double sums[kWarps];
   double loss = 0;
   double count = 0;  // exact up to 2^53
@@ -184,42 +165,33 @@ __global__ void TotalKernel(const double* losses, const int32_t* targets, int64_
 
 }  // namespace
 
-cudaError_t SoftmaxCrossEntropy(float* logits, const int32_t* targets, int64_t rows, int64_t vocab_size, bool gradient,
-                                double* losses, CrossEntropyTotal* total, cudaStream_t stream) {
-  const cudaError_t error = Launch(RowKernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, logits,
-                                   targets, vocab_size, PacksAligned(vocab_size, logits), gradient, losses);
-  if (error != cudaSuccess) return error;
-  return Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, rows, total,
-                /*add=*/false);
-}
-
 template <typename T>
-cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets, RowPart* parts,
-                       cudaStream_t stream) {
+cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets,
+                       RowReduction* reductions, cudaStream_t stream) {
   return Launch(ReduceKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, logits,
-                pitch, PacksAligned(pitch, logits), targets, parts);
+                pitch, PacksAligned(pitch, logits), targets, reductions);
 }
 
-cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
-                       double* losses, CrossEntropyTotal* total, bool add, cudaStream_t stream) {
-  cudaError_t error =
+cudaError_t LossOfRows(const SplitSizes& sizes, const RowReduction* all, const int32_t* targets, double* losses,
+                       LossSum* total, bool add, cudaStream_t stream) {
+  const cudaError_t error =
       Launch(LossKernel, dim3(BlocksFor(sizes.rows, kThreads)), dim3(kThreads), 0, stream, sizes, all, targets, losses);
   if (error != cudaSuccess) return error;
-  error = Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, sizes.rows, total, add);
-  if (error != cudaSuccess || logits == nullptr) return error;
-  return GradientOfRows(sizes, all, targets, logits, sizes.vocab_end - sizes.vocab_begin, stream);
+  return Launch(TotalKernel, dim3(1), dim3(kThreads), 0, stream, losses, targets, sizes.rows, total, add);
 }
 
 template <typename T>
-cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, T* logits,
+cudaError_t GradientOfRows(const SplitSizes& sizes, const RowReduction* all, const int32_t* targets, T* logits,
                            int64_t pitch, cudaStream_t stream) {
   return Launch(GradientKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, all,
                 targets, logits, pitch, PacksAligned(pitch, logits));
 }
 
-template cudaError_t ReduceRows(const SplitSizes&, const float*, int64_t, const int32_t*, RowPart*, cudaStream_t);
-template cudaError_t ReduceRows(const SplitSizes&, const Bf16*, int64_t, const int32_t*, RowPart*, cudaStream_t);
-template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, float*, int64_t, cudaStream_t);
-template cudaError_t GradientOfRows(const SplitSizes&, const RowPart*, const int32_t*, Bf16*, int64_t, cudaStream_t);
+template cudaError_t ReduceRows(const SplitSizes&, const float*, int64_t, const int32_t*, RowReduction*, cudaStream_t);
+template cudaError_t ReduceRows(const SplitSizes&, const Bf16*, int64_t, const int32_t*, RowReduction*, cudaStream_t);
+template cudaError_t GradientOfRows(const SplitSizes&, const RowReduction*, const int32_t*, float*, int64_t,
+                                    cudaStream_t);
+template cudaError_t GradientOfRows(const SplitSizes&, const RowReduction*, const int32_t*, Bf16*, int64_t,
+                                    cudaStream_t);
 
 }  // namespace penstock::cuda

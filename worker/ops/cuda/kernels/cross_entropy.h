@@ -1,4 +1,4 @@
-// Softmax cross-entropy with its gradient; see worker/ops/cross_entropy.h.
+// Softmax cross-entropy of rows of logits, with its gradient; see worker/ops/linear_cross_entropy.h.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_CROSS_ENTROPY_H_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_CROSS_ENTROPY_H_
 
@@ -7,27 +7,11 @@
 #include <cstdint>
 
 #include "worker/ops/cuda/kernels/bf16.h"
+#include "worker/ops/loss.h"
 
 namespace penstock::cuda {
 
-struct CrossEntropyTotal {
-  double loss;
-  int64_t target_count;
-};
-
-// logits (rows, vocab_size), targets (rows): within the vocabulary, or negative for none. losses (rows) is scratch;
-// *total gets the sums, added in a fixed order. With `gradient` the logits become softmax(logits) - onehot(target), and
-// zero in a row without a target.
-cudaError_t SoftmaxCrossEntropy(float* logits, const int32_t* targets, int64_t rows, int64_t vocab_size, bool gradient,
-                                double* losses, CrossEntropyTotal* total, cudaStream_t stream);
-
-// For columns [vocab_begin, vocab_end) of the vocabulary, which one of several tensor ranks holds; see
-// worker/ops/split_cross_entropy.h. RowPart is its RowReduction.
-struct RowPart {
-  double maximum;
-  double sum;
-  double target_logit;
-};
+// Columns [vocab_begin, vocab_end) of the vocabulary, which one of several tensor ranks holds.
 struct SplitSizes {
   int64_t rows;
   int64_t vocab_begin;
@@ -35,18 +19,20 @@ struct SplitSizes {
   int ranks;
 };
 
-// logits (rows, pitch), of which the columns count; writes parts (rows). T: float or Bf16.
+// logits (rows, pitch), of which the columns count; targets (rows), within the vocabulary or negative for none; writes
+// reductions (rows). T: float or Bf16.
 template <typename T>
-cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets, RowPart* parts,
-                       cudaStream_t stream);
-// all (ranks, rows); logits (rows, columns). Replaces the logits by their gradient, unless they are null. With `add`
-// the sums are added to *total.
-cudaError_t FinishRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, float* logits,
-                       double* losses, CrossEntropyTotal* total, bool add, cudaStream_t stream);
+cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets,
+                       RowReduction* reductions, cudaStream_t stream);
 
-// What FinishRows makes of the logits (rows, pitch). T: float or Bf16.
+// all (ranks, rows). *total gets the sums, added in a fixed order; with `add` what it has is added. losses (rows) is
+// scratch.
+cudaError_t LossOfRows(const SplitSizes& sizes, const RowReduction* all, const int32_t* targets, double* losses,
+                       LossSum* total, bool add, cudaStream_t stream);
+
+// Logits (rows, pitch) become softmax(logits) - onehot(target), and zero in a row without a target. T: float or Bf16.
 template <typename T>
-cudaError_t GradientOfRows(const SplitSizes& sizes, const RowPart* all, const int32_t* targets, T* logits,
+cudaError_t GradientOfRows(const SplitSizes& sizes, const RowReduction* all, const int32_t* targets, T* logits,
                            int64_t pitch, cudaStream_t stream);
 
 }  // namespace penstock::cuda

@@ -10,14 +10,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kTokenThreads = 128;
 
-__global__ void CheckTokensKernel(const int32_t* tokens, int64_t count, int64_t lowest, int64_t vocab_size,
-                                  unsigned long long* first_bad) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count && (tokens[i] < lowest || tokens[i] >= vocab_size)) {
-    atomicMin(first_bad, static_cast<unsigned long long>(i));
-  }
-}
-
 // A pack of a token's row for each thread. `packs` of a row.
 template <typename T>
 __global__ void ForwardKernel(EmbeddingSizes sizes, const int32_t* tokens, const T* wte, const T* wpe, int64_t count,
@@ -90,14 +82,6 @@ __global__ void PositionGradientKernel(const T* dx, int64_t batch, int64_t eleme
 }
 
 }  // namespace
-
-cudaError_t CheckTokens(const int32_t* tokens, int64_t count, int64_t lowest, int64_t vocab_size,
-                        unsigned long long* first_bad, cudaStream_t stream) {
-  const cudaError_t error = cudaMemsetAsync(first_bad, 0xff, sizeof(*first_bad), stream);
-  if (error != cudaSuccess) return error;
-  return Launch(CheckTokensKernel, dim3(BlocksFor(count, kThreads)), dim3(kThreads), 0, stream, tokens, count, lowest,
-                vocab_size, first_bad);
-}
 
 template <typename T>
 cudaError_t EmbeddingForward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* wte, const T* wpe, T* x,

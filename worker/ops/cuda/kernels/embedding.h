@@ -11,13 +11,6 @@
 
 namespace penstock::cuda {
 
-// What CheckTokens leaves in *first_bad where all tokens are good.
-inline constexpr unsigned long long kAllGood = ~0ull;
-
-// *first_bad: the least index of a token outside [lowest, vocab_size), or kAllGood.
-cudaError_t CheckTokens(const int32_t* tokens, int64_t count, int64_t lowest, int64_t vocab_size,
-                        unsigned long long* first_bad, cudaStream_t stream);
-
 struct EmbeddingSizes {
   int64_t batch;
   int64_t seq_length;

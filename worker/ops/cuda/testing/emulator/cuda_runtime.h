@@ -74,11 +74,6 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 }
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
-inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) {
-  const unsigned long long before = *at;
-  *at = std::min(before, value);
-  return before;
-}
 
 namespace penstock::cuda {
 template <typename... Parameters, typename... Arguments>
