@@ -5,7 +5,7 @@
 namespace penstock::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kPartialRows = 16;
 
 template <typename T>
 __global__ void ColumnSumKernel(const T* values, int64_t rows, int64_t width, int64_t rows_per_part, bool aligned,
@@ -15,12 +15,22 @@ __global__ void ColumnSumKernel(const T* values, int64_t rows, int64_t width, in
              rows, width, rows_per_part, {partial});
 }
 
-__global__ void PartialSumKernel(const float* partial, int64_t parts, int64_t width, float* sums) {
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (column >= width) return;
+// A block has kWarpThreads columns; its rows of threads take the parts by turns, and their sums are added in their
+// order.
+__global__ void PartialSumKernel(const float* partial, int64_t parts, int64_t width, float* sums, float* more) {
+  __shared__ float others[kPartialRows][kWarpThreads];
+  const int64_t columns = more == nullptr ? width : 2 * width;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
   float sum = 0;
-  for (int64_t part = 0; part < parts; ++part) sum += partial[part * width + column];
-  sums[column] += sum;
+  if (column < columns) {
+#pragma unroll 4
+    for (int64_t part = threadIdx.y; part < parts; part += kPartialRows) sum += partial[part * columns + column];
+  }
+  others[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns) return;
+  for (int y = 1; y < kPartialRows; ++y) sum += others[y][threadIdx.x];
+  (column < width ? sums + column : more + column - width)[0] += sum;
 }
 
 }  // namespace
@@ -32,12 +42,14 @@ cudaError_t AddColumnSums(const T* values, int64_t rows, int64_t width, float* w
   const int64_t parts = BlocksFor(rows, rows_per_part);
   const cudaError_t error = Launch(ColumnSumKernel<T>, ColumnSumGrid(width, parts), ColumnSumBlock(), 0, stream, values,
                                    rows, width, rows_per_part, PacksAligned(width, values), workspace);
-  return error != cudaSuccess ? error : AddPartialSums(workspace, parts, width, sums, stream);
+  return error != cudaSuccess ? error : AddPartialSums(workspace, parts, width, sums, nullptr, stream);
 }
 
-cudaError_t AddPartialSums(const float* partial, int64_t parts, int64_t width, float* sums, cudaStream_t stream) {
-  return Launch(PartialSumKernel, dim3(BlocksFor(width, kThreads)), dim3(kThreads), 0, stream, partial, parts, width,
-                sums);
+cudaError_t AddPartialSums(const float* partial, int64_t parts, int64_t width, float* sums, float* more,
+                           cudaStream_t stream) {
+  const int64_t columns = more == nullptr ? width : 2 * width;
+  return Launch(PartialSumKernel, dim3(BlocksFor(columns, kWarpThreads)), dim3(kWarpThreads, kPartialRows), 0, stream,
+                partial, parts, width, sums, more);
 }
 
 template cudaError_t AddColumnSums(const float*, int64_t, int64_t, float*, float*, cudaStream_t);

@@ -25,8 +25,10 @@ template <typename T>
 cudaError_t AddColumnSums(const T* values, int64_t rows, int64_t width, float* workspace, float* sums,
                           cudaStream_t stream);
 
-// The second step: adds to sums (width) the sums over `parts` rows of partial (parts, width).
-cudaError_t AddPartialSums(const float* partial, int64_t parts, int64_t width, float* sums, cudaStream_t stream);
+// The second step: adds to sums (width) the sums over `parts` rows of partial (parts, width), or with `more` to sums
+// and to that those over rows of (parts, 2 width).
+cudaError_t AddPartialSums(const float* partial, int64_t parts, int64_t width, float* sums, float* more,
+                           cudaStream_t stream);
 
 }  // namespace penstock::cuda
 

@@ -21,8 +21,17 @@ cudaError_t LayerNormForwardOfSum(const T* a, const T* b, T* sum, const T* gamma
                                   int64_t width, float epsilon, T* y, float* mean, float* reciprocal_std,
                                   cudaStream_t stream);
 
-// For gamma's parts and for beta's.
-inline int64_t LayerNormWorkspaceBytes(int64_t rows, int64_t width) { return 2 * ColumnSumWorkspaceBytes(rows, width); }
+// Parts of the rows that gamma's and beta's gradients are summed up over one by one: two blocks for each multiprocessor
+// of a large card, where there are enough rows.
+inline int64_t LayerNormParts(int64_t rows) {
+  const int64_t parts = (rows + 7) / 8;
+  return parts < 256 ? parts : 256;
+}
+inline int64_t LayerNormWorkspaceBytes(int64_t rows, int64_t width) {
+  const int64_t bytes = 2 * LayerNormParts(rows) * width * static_cast<int64_t>(sizeof(float));
+  const int64_t wide_bytes = 2 * ColumnSumWorkspaceBytes(rows, width);
+  return bytes > wide_bytes ? bytes : wide_bytes;
+}
 // Adds to dx (rows, width), dgamma and dbeta (width).
 template <typename T>
 cudaError_t LayerNormBackward(const T* x, const T* gamma, const float* mean, const float* reciprocal_std, const T* dy,
