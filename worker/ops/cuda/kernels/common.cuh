@@ -28,13 +28,34 @@ __device__ inline float Load(const float* at) { return *at; }
 __device__ inline void Store(float* at, float value) { *at = value; }
 
 __device__ inline float Load(const Bf16* at) { return __uint_as_float(static_cast<unsigned>(at->bits) << 16); }
+
+#if defined(PENSTOCK_CUDA_EMULATED)
 // To nearest, ties to even, a NaN stays one: as core/base/bfloat16.h.
-__device__ inline void Store(Bf16* at, float value) {
+inline void Store(Bf16* at, float value) {
   const unsigned bits = __float_as_uint(value);
   const unsigned rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   const unsigned nan = (bits >> 16) | 0x40u;
   at->bits = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
 }
+// The first one low.
+inline unsigned RoundPair(float low, float high) {
+  Bf16 pair[2];
+  Store(pair, low);
+  Store(pair + 1, high);
+  return pair[0].bits | static_cast<unsigned>(pair[1].bits) << 16;
+}
+#else
+// By one instruction of sm_80 and later: the same bits as core/base/bfloat16.h's but for a NaN, which is 0x7FFF.
+__device__ __forceinline__ void Store(Bf16* at, float value) {
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(at->bits) : "f"(value));
+}
+// The first one low.
+__device__ __forceinline__ unsigned RoundPair(float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+#endif
 
 // Eight neighbouring values, by loads and stores of 16 bytes where these are possible.
 inline constexpr int kPack = 8;
@@ -82,12 +103,7 @@ __device__ inline void StoreWholePack(float* at, const Pack& pack) {
 __device__ inline void StoreWholePack(Bf16* at, const Pack& pack) {
   float words[4];
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    Bf16 pair[2];
-    Store(pair, pack.v[2 * k]);
-    Store(pair + 1, pack.v[2 * k + 1]);
-    words[k] = __uint_as_float(pair[0].bits | static_cast<unsigned>(pair[1].bits) << 16);
-  }
+  for (int k = 0; k < 4; ++k) words[k] = __uint_as_float(RoundPair(pack.v[2 * k], pack.v[2 * k + 1]));
   *reinterpret_cast<float4*>(at) = float4{words[0], words[1], words[2], words[3]};
 }
 template <typename T>

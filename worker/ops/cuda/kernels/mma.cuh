@@ -65,13 +65,6 @@ __device__ __forceinline__ void LoadMatrices(unsigned (&r)[4], const Bf16* row) 
   }
 }
 
-// Two floats rounded to nearest even, the first one low.
-__device__ __forceinline__ unsigned RoundPair(float low, float high) {
-  unsigned pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-
 // 2^x, by one instruction: within 2 units in the last place, and what isn't a normal number is zero.
 __device__ __forceinline__ float Exp2(float x) {
   float y;

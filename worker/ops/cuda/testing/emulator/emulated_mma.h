@@ -15,13 +15,6 @@ namespace penstock::cuda {
 
 inline float HalfOf(unsigned pair, int half) { return __uint_as_float(half == 0 ? pair << 16 : pair & 0xffff0000u); }
 
-inline unsigned RoundPair(float low, float high) {
-  Bf16 pair[2];
-  Store(pair, low);
-  Store(pair + 1, high);
-  return pair[0].bits | static_cast<unsigned>(pair[1].bits) << 16;
-}
-
 inline float Exp2(float x) { return std::exp2(x); }
 
 inline void Mma(Accumulator& c, const FragmentA& a, const FragmentB& b) {
