@@ -80,8 +80,7 @@ def build(a):
     product = 2.0 * chunk * hidden * vocab
     weight = hidden * vocab
     table.add("head", "logits", chunks, logits + BF16 * weight, product)
-    table.add("head", "loss: largest and sums", chunks, logits)
-    table.add("head", "loss: gradient", chunks, 2 * logits)
+    table.add("head", "loss and gradient of the logits", chunks, 2 * logits)
     table.add("head", "weight gradient", chunks, logits + 2 * FP32 * weight, product)
     table.add("head", "input gradient", chunks, logits + BF16 * weight, product)
     table.add("update", "squares of the gradients", 1, FP32 * parameters)

@@ -77,7 +77,8 @@ absl::Status Gpt2Head::Forward(const Weights& weights, const Activations& a, con
     const std::byte* norm = static_cast<const std::byte*>(scratch.norm) + chunk.begin * row_bytes;  // (rows, C)
     const int32_t* chunk_targets = targets + chunk.begin;
     RowReduction* mine = scratch.reductions + shape_.tensor.rank * chunk.rows;
-    PENSTOCK_RETURN_IF_ERROR(chunk.head->Forward(context, norm, weights.wte, chunk_targets, scratch.logits, mine));
+    PENSTOCK_RETURN_IF_ERROR(chunk.head->Forward(context, norm, weights.wte, chunk_targets, scratch.logits, mine,
+                                                 gradients != nullptr ? HeadPass::kTraining : HeadPass::kEvaluation));
     if (scratch.sum.tensor != nullptr) {
       PENSTOCK_RETURN_IF_ERROR(scratch.sum.tensor->Gather(context, scratch.reductions,
                                                           chunk.rows * static_cast<int64_t>(sizeof(RowReduction))));

@@ -5,7 +5,7 @@
 // The vocabulary may be split over a tensor group (Shoeybi et al. 2019): each rank reduces its own columns to three
 // numbers a row, the group gathers those, and each rank computes the same loss and the gradients of its own part.
 //
-//   head->Forward(context, x, weight, targets, logits, all + rank * rows);
+//   head->Forward(context, x, weight, targets, logits, all + rank * rows, HeadPass::kTraining);
 //   ... gather `all` over the group ...
 //   head->Loss(context, all, targets, total, mode);
 //   head->Backward(context, x, weight, all, targets, logits, dx, dweight, mode);    // in training
@@ -18,8 +18,8 @@
 #include "absl/status/statusor.h"
 #include "core/base/data_type.h"
 #include "worker/ops/context.h"
-#include "worker/ops/loss.h"
 #include "worker/ops/linear.h"
+#include "worker/ops/loss.h"
 
 namespace penstock {
 
@@ -38,6 +38,10 @@ struct LinearCrossEntropyShape {
   int64_t columns() const { return vocab_end - vocab_begin; }
 };
 
+// What Forward is for: of a pass with kTraining Backward follows, before which the logits may be their gradient
+// already.
+enum class HeadPass { kTraining, kEvaluation };
+
 class LinearCrossEntropy : public Operation {
  public:
   // Memory for the logits.
@@ -45,7 +49,7 @@ class LinearCrossEntropy : public Operation {
   // x (rows, in), weight [columns, in], targets (rows), which were checked (worker/ops/token_checks.h); writes logits,
   // in an order of its own, and reductions (rows).
   virtual absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
-                               void* logits, RowReduction* reductions) const = 0;
+                               void* logits, RowReduction* reductions, HeadPass pass) const = 0;
   // all (ranks, rows), combined in rank order: the same bits on every rank. Adds to *total, which is the device's
   // memory, or with kWrite writes it.
   virtual absl::Status Loss(const OpContext& context, const RowReduction* all, const int32_t* targets, LossSum* total,

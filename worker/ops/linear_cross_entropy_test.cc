@@ -110,7 +110,7 @@ class LinearCrossEntropyTest : public BackendTest {
       logits.push_back(std::make_unique<DeviceStructs<std::byte>>(backend, heads.back()->logits_bytes()));
       ASSERT_TRUE(heads.back()
                       ->Forward(ContextFor(*heads.back()), x_.data(), weights.back().data(), targets_.data(),
-                                logits.back()->data(), all.data() + rank * c.rows)
+                                logits.back()->data(), all.data() + rank * c.rows, HeadPass::kTraining)
                       .ok());
     }
     std::vector<double> dx(x.size()), dweight;
@@ -145,7 +145,7 @@ class LinearCrossEntropyTest : public BackendTest {
 TEST_P(LinearCrossEntropyTest, MatchesTheReference) {
   const Tolerances tolerances = {.loss = 1e-5, .dx = 1e-5, .dweight = 1e-5};
   for (const Case& c : {Case{}, Case{.cuts = {0, 3000, 6000, 9001}}, Case{.rows = 19, .in = 5, .cuts = {0, 1, 2, 257}},
-                        Case{.rows = 3, .in = 7, .cuts = {0, 7}}}) {
+                        Case{.rows = 3, .in = 7, .cuts = {0, 7}}, Case{.rows = 3, .in = 2, .cuts = {0, 17'001}}}) {
     Check<DeviceFloats>(DataType::kFloat32, c, tolerances);
   }
   // One token has all of the probability: no loss, no gradient.
@@ -176,8 +176,9 @@ TEST_P(LinearCrossEntropyTest, BrokenLogitsShowInTheLoss) {
     values[18] = broken;
     const DeviceFloats weight(backend_.get(), values);
     const DeviceStructs<RowReduction> row(backend_.get(), 1);
-    ASSERT_TRUE(
-        head->Forward(ContextFor(*head), x.data(), weight.data(), target.data(), logits.data(), row.data()).ok());
+    ASSERT_TRUE(head->Forward(ContextFor(*head), x.data(), weight.data(), target.data(), logits.data(), row.data(),
+                              HeadPass::kEvaluation)
+                    .ok());
     const DeviceStructs<LossSum> total(backend_.get(), 1);
     ASSERT_TRUE(head->Loss(ContextFor(*head), row.data(), target.data(), total.data(), GradientMode::kWrite).ok());
     EXPECT_FALSE(std::isfinite(total.Read()[0].loss));

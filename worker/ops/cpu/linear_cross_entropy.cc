@@ -49,7 +49,7 @@ class CpuLinearCrossEntropy : public LinearCrossEntropy {
   }
 
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
-                       void* logits, RowReduction* reductions) const override {
+                       void* logits, RowReduction* reductions, HeadPass) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     float* const maxima = Rows(context);
     float* const sums = maxima + shape_.rows;

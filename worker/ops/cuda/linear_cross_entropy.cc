@@ -38,12 +38,12 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
   }
 
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
-                       void* logits, RowReduction* reductions) const override {
+                       void* logits, RowReduction* reductions, HeadPass pass) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
     PENSTOCK_RETURN_IF_ERROR(products_.project->Run(context, weight, x, nullptr, logits, /*accumulate=*/false));
     return ByType(shape_.type, [&](auto type) {
-      return ToStatus(ReduceRows(sizes_, As(static_cast<const void*>(logits), type), pitch_, targets, reductions,
-                                 StreamOf(context)),
+      return ToStatus(ReduceRows(sizes_, As(logits, type), pitch_, targets,
+                                 /*gradient=*/pass == HeadPass::kTraining && Whole(), reductions, StreamOf(context)),
                       "rows of logits");
     });
   }
@@ -60,15 +60,20 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
                         const int32_t* targets, void* logits, void* dx, float* dweight,
                         GradientMode mode) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    PENSTOCK_RETURN_IF_ERROR(ByType(shape_.type, [&](auto type) {
-      return ToStatus(GradientOfRows(sizes_, all, targets, As(logits, type), pitch_, StreamOf(context)),
-                      "the gradient of the logits");
-    }));
+    if (!Whole()) {
+      PENSTOCK_RETURN_IF_ERROR(ByType(shape_.type, [&](auto type) {
+        return ToStatus(GradientOfRows(sizes_, all, targets, As(logits, type), pitch_, StreamOf(context)),
+                        "the gradient of the logits");
+      }));
+    }
     PENSTOCK_RETURN_IF_ERROR(products_.weight->Run(context, x, logits, nullptr, dweight, mode == GradientMode::kAdd));
     return products_.input->Run(context, weight, logits, nullptr, dx, /*accumulate=*/false);
   }
 
  private:
+  // Where no other rank has a part in the softmax, Forward knows the gradient.
+  bool Whole() const { return shape_.ranks == 1; }
+
   const LinearCrossEntropyShape shape_;
   const SplitSizes sizes_;
   const int64_t pitch_;  // of the logits, in elements

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -44,6 +45,7 @@ inline unsigned RoundPair(float low, float high) {
   Store(pair + 1, high);
   return pair[0].bits | static_cast<unsigned>(pair[1].bits) << 16;
 }
+inline float Exp2(float x) { return std::exp2(x); }
 #else
 // By one instruction of sm_80 and later: the same bits as core/base/bfloat16.h's but for a NaN, which is 0x7FFF.
 __device__ __forceinline__ void Store(Bf16* at, float value) {
@@ -54,6 +56,12 @@ __device__ __forceinline__ unsigned RoundPair(float low, float high) {
   unsigned pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
+}
+// 2^x, by one instruction: within 2 units in the last place, and what isn't a normal number is zero.
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 #endif
 

@@ -9,7 +9,12 @@ namespace penstock::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kWarpsMax = 1024 / kWarpThreads;
+
+// Of a row's block. A long row has many, so that the rows that are in work lie in the L2 cache together.
+int RowThreads(int64_t width) { return width < 16384 ? kThreads : 1024; }
+
+__device__ inline int Warps() { return static_cast<int>(blockDim.x) / kWarpThreads; }
 
 // The block's sum or maximum, for every thread.
 __device__ inline double BlockSum(double value, double* shared) {
@@ -18,7 +23,7 @@ __device__ inline double BlockSum(double value, double* shared) {
   if (threadIdx.x % kWarpThreads == 0) shared[threadIdx.x / kWarpThreads] = value;
   __syncthreads();
   double sum = 0;
-  for (int k = 0; k < kWarps; ++k) sum += shared[k];
+  for (int k = 0; k < Warps(); ++k) sum += shared[k];
   return sum;
 }
 __device__ inline float BlockMax(float value, float* shared) {
@@ -27,7 +32,7 @@ __device__ inline float BlockMax(float value, float* shared) {
   if (threadIdx.x % kWarpThreads == 0) shared[threadIdx.x / kWarpThreads] = value;
   __syncthreads();
   float maximum = shared[0];
-  for (int k = 1; k < kWarps; ++k) maximum = fmaxf(maximum, shared[k]);
+  for (int k = 1; k < Warps(); ++k) maximum = fmaxf(maximum, shared[k]);
   return maximum;
 }
 
@@ -40,18 +45,18 @@ struct RowSoftmax {
 template <typename T>
 __device__ inline float Exponential(float x) {
   constexpr float kLog2E = 1.4426950408889634F;
-  return sizeof(T) == sizeof(float) ? expf(x) : exp2f(x * kLog2E);
+  return sizeof(T) == sizeof(float) ? expf(x) : Exp2(x * kLog2E);
 }
 
 // Of a row, by the whole block, which reads it once: each thread brings its sum to its largest value so far (Milakov,
 // Gimelshein 2018), once for each pack. A NaN doesn't count for the maximum but makes the sum one.
 template <typename T>
 __device__ inline RowSoftmax ReduceRow(const T* at, int64_t width, bool aligned) {
-  __shared__ double sums[kWarps];
-  __shared__ float maxima[kWarps];
+  __shared__ double sums[kWarpsMax];
+  __shared__ float maxima[kWarpsMax];
   float largest = -FLT_MAX;  // below it a value of -infinity adds nothing
   float sum = 0;
-  for (int64_t i = threadIdx.x * kPack; i < width; i += kThreads * kPack) {
+  for (int64_t i = threadIdx.x * kPack; i < width; i += blockDim.x * kPack) {
     const int64_t left = width - i;
     const Pack pack = LoadPack(at + i, left, aligned);
     float top = largest;
@@ -70,7 +75,7 @@ __device__ inline RowSoftmax ReduceRow(const T* at, int64_t width, bool aligned)
 template <typename T>
 __device__ inline void WriteGradient(T* at, int64_t width, bool aligned, const RowSoftmax& softmax, int64_t target) {
   const float scale = static_cast<float>(1.0 / softmax.sum);
-  for (int64_t i = threadIdx.x * kPack; i < width; i += kThreads * kPack) {
+  for (int64_t i = threadIdx.x * kPack; i < width; i += blockDim.x * kPack) {
     const int64_t left = width - i;
     Pack pack = LoadPack(at + i, left, aligned);
 #pragma unroll
@@ -82,7 +87,7 @@ __device__ inline void WriteGradient(T* at, int64_t width, bool aligned, const R
 }
 template <typename T>
 __device__ inline void WriteZeros(T* at, int64_t width, bool aligned) {
-  for (int64_t i = threadIdx.x * kPack; i < width; i += kThreads * kPack) {
+  for (int64_t i = threadIdx.x * kPack; i < width; i += blockDim.x * kPack) {
     StorePack(at + i, Pack{}, width - i, aligned);
   }
 }
@@ -91,19 +96,28 @@ __device__ inline double LossOf(const RowSoftmax& softmax, double target_logit) 
   return log(softmax.sum) - (target_logit - static_cast<double>(softmax.maximum));
 }
 
-template <typename T>
-__global__ void ReduceKernel(SplitSizes sizes, const T* logits, int64_t pitch, bool aligned, const int32_t* targets,
-                             RowReduction* reductions) {
+// A block for each row. With kGradient the row becomes its gradient at once: the columns are the whole vocabulary.
+template <typename T, bool kGradient>
+__global__ void __launch_bounds__(1024) ReduceKernel(SplitSizes sizes, T* logits, int64_t pitch, bool aligned,
+                                                     const int32_t* targets, RowReduction* reductions) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
-  const T* const at = logits + row * pitch;
+  T* const at = logits + row * pitch;
   const RowSoftmax softmax = ReduceRow(at, width, aligned);
-  if (threadIdx.x != 0) return;
   const int64_t target = targets[row] - sizes.vocab_begin;
-  reductions[row].maximum = static_cast<double>(softmax.maximum);
-  reductions[row].sum = softmax.sum;
-  reductions[row].target_logit =
-      targets[row] >= 0 && target >= 0 && target < width ? static_cast<double>(Load(at + target)) : 0.0;
+  if (threadIdx.x == 0) {
+    reductions[row].maximum = static_cast<double>(softmax.maximum);
+    reductions[row].sum = softmax.sum;
+    reductions[row].target_logit =
+        targets[row] >= 0 && target >= 0 && target < width ? static_cast<double>(Load(at + target)) : 0.0;
+  }
+  if (!kGradient) return;
+  __syncthreads();  // the target's logit has been read
+  if (targets[row] < 0) {
+    WriteZeros(at, width, aligned);
+  } else {
+    WriteGradient(at, width, aligned, softmax, target);
+  }
 }
 
 // The ranks' reductions of a row combined in their order, by every thread alike.
@@ -132,8 +146,8 @@ __global__ void LossKernel(SplitSizes sizes, const RowReduction* all, const int3
 
 // A block for each row.
 template <typename T>
-__global__ void GradientKernel(SplitSizes sizes, const RowReduction* all, const int32_t* targets, T* logits,
-                               int64_t pitch, bool aligned) {
+__global__ void __launch_bounds__(1024) GradientKernel(SplitSizes sizes, const RowReduction* all,
+                                                       const int32_t* targets, T* logits, int64_t pitch, bool aligned) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
   T* const at = logits + row * pitch;
@@ -148,7 +162,7 @@ __global__ void GradientKernel(SplitSizes sizes, const RowReduction* all, const 
 
 // One block.
 __global__ void TotalKernel(const double* losses, const int32_t* targets, int64_t rows, LossSum* total, bool add) {
-  __shared__ double sums[kWarps];
+  __shared__ double sums[kWarpsMax];
   double loss = 0;
   double count = 0;  // exact up to 2^53
   for (int64_t row = threadIdx.x; row < rows; row += kThreads) {
@@ -166,10 +180,11 @@ __global__ void TotalKernel(const double* losses, const int32_t* targets, int64_
 }  // namespace
 
 template <typename T>
-cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets,
+cudaError_t ReduceRows(const SplitSizes& sizes, T* logits, int64_t pitch, const int32_t* targets, bool gradient,
                        RowReduction* reductions, cudaStream_t stream) {
-  return Launch(ReduceKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, logits,
-                pitch, PacksAligned(pitch, logits), targets, reductions);
+  return Launch(gradient ? ReduceKernel<T, true> : ReduceKernel<T, false>, dim3(static_cast<unsigned>(sizes.rows)),
+                dim3(RowThreads(sizes.vocab_end - sizes.vocab_begin)), 0, stream, sizes, logits, pitch,
+                PacksAligned(pitch, logits), targets, reductions);
 }
 
 cudaError_t LossOfRows(const SplitSizes& sizes, const RowReduction* all, const int32_t* targets, double* losses,
@@ -183,12 +198,13 @@ cudaError_t LossOfRows(const SplitSizes& sizes, const RowReduction* all, const i
 template <typename T>
 cudaError_t GradientOfRows(const SplitSizes& sizes, const RowReduction* all, const int32_t* targets, T* logits,
                            int64_t pitch, cudaStream_t stream) {
-  return Launch(GradientKernel<T>, dim3(static_cast<unsigned>(sizes.rows)), dim3(kThreads), 0, stream, sizes, all,
-                targets, logits, pitch, PacksAligned(pitch, logits));
+  return Launch(GradientKernel<T>, dim3(static_cast<unsigned>(sizes.rows)),
+                dim3(RowThreads(sizes.vocab_end - sizes.vocab_begin)), 0, stream, sizes, all, targets, logits, pitch,
+                PacksAligned(pitch, logits));
 }
 
-template cudaError_t ReduceRows(const SplitSizes&, const float*, int64_t, const int32_t*, RowReduction*, cudaStream_t);
-template cudaError_t ReduceRows(const SplitSizes&, const Bf16*, int64_t, const int32_t*, RowReduction*, cudaStream_t);
+template cudaError_t ReduceRows(const SplitSizes&, float*, int64_t, const int32_t*, bool, RowReduction*, cudaStream_t);
+template cudaError_t ReduceRows(const SplitSizes&, Bf16*, int64_t, const int32_t*, bool, RowReduction*, cudaStream_t);
 template cudaError_t GradientOfRows(const SplitSizes&, const RowReduction*, const int32_t*, float*, int64_t,
                                     cudaStream_t);
 template cudaError_t GradientOfRows(const SplitSizes&, const RowReduction*, const int32_t*, Bf16*, int64_t,

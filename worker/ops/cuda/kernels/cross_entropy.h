@@ -20,9 +20,10 @@ struct SplitSizes {
 };
 
 // logits (rows, pitch), of which the columns count; targets (rows), within the vocabulary or negative for none; writes
-// reductions (rows). T: float or Bf16.
+// reductions (rows). With `gradient` the logits become what GradientOfRows makes of them: one pass through memory less,
+// where one rank has all columns. T: float or Bf16.
 template <typename T>
-cudaError_t ReduceRows(const SplitSizes& sizes, const T* logits, int64_t pitch, const int32_t* targets,
+cudaError_t ReduceRows(const SplitSizes& sizes, T* logits, int64_t pitch, const int32_t* targets, bool gradient,
                        RowReduction* reductions, cudaStream_t stream);
 
 // all (ranks, rows). *total gets the sums, added in a fixed order; with `add` what it has is added. losses (rows) is

@@ -65,13 +65,6 @@ __device__ __forceinline__ void LoadMatrices(unsigned (&r)[4], const Bf16* row) 
   }
 }
 
-// 2^x, by one instruction: within 2 units in the last place, and what isn't a normal number is zero.
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // 16 aligned bytes to shared memory: there when a later WaitForCopies returns, for this thread.
 __device__ __forceinline__ void CopyAsync16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),

@@ -6,7 +6,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cmath>
 #include <cstdlib>
 
 #include "worker/ops/cuda/testing/emulator/traffic.h"
@@ -14,8 +13,6 @@
 namespace penstock::cuda {
 
 inline float HalfOf(unsigned pair, int half) { return __uint_as_float(half == 0 ? pair << 16 : pair & 0xffff0000u); }
-
-inline float Exp2(float x) { return std::exp2(x); }
 
 inline void Mma(Accumulator& c, const FragmentA& a, const FragmentB& b) {
   emulator::WarpTile& tile = emulator::TileOfWarp();
