@@ -101,13 +101,24 @@ absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, co
       norm_->Forward(context, a.x, weights.ln_1_weight, weights.ln_1_bias, a.ln_1, a.ln_1_mean, a.ln_1_rstd));
   PENSTOCK_RETURN_IF_ERROR(qkv_->Forward(context, a.ln_1, weights.qkv_weight, weights.qkv_bias, a.qkv));
   PENSTOCK_RETURN_IF_ERROR(attention_->Forward(context, a.qkv, a.attention, a.log_sum_exp));
-  PENSTOCK_RETURN_IF_ERROR(
-      proj_->Forward(context, a.attention, weights.proj_weight, Replicated(weights.proj_bias), scratch.narrow));
-  PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
-
-  PENSTOCK_RETURN_IF_ERROR(norm_->ForwardOfSum(context, a.x, scratch.narrow, a.mid, weights.ln_2_weight,
-                                               weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
+  // What is summed up over a tensor group can't be added to before.
+  const bool adds = scratch.sum.tensor == nullptr && proj_->adds() && mlp_proj_->adds();
+  if (adds) {
+    PENSTOCK_RETURN_IF_ERROR(
+        proj_->ForwardAdd(context, a.attention, weights.proj_weight, weights.proj_bias, a.x, a.mid));
+    PENSTOCK_RETURN_IF_ERROR(
+        norm_->Forward(context, a.mid, weights.ln_2_weight, weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
+  } else {
+    PENSTOCK_RETURN_IF_ERROR(
+        proj_->Forward(context, a.attention, weights.proj_weight, Replicated(weights.proj_bias), scratch.narrow));
+    PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
+    PENSTOCK_RETURN_IF_ERROR(norm_->ForwardOfSum(context, a.x, scratch.narrow, a.mid, weights.ln_2_weight,
+                                                 weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
+  }
   PENSTOCK_RETURN_IF_ERROR(fc_->ForwardGelu(context, a.ln_2, weights.fc_weight, weights.fc_bias, a.fc, a.gelu));
+  if (adds) {
+    return mlp_proj_->ForwardAdd(context, a.gelu, weights.mlp_proj_weight, weights.mlp_proj_bias, a.mid, y);
+  }
   PENSTOCK_RETURN_IF_ERROR(
       mlp_proj_->Forward(context, a.gelu, weights.mlp_proj_weight, Replicated(weights.mlp_proj_bias), scratch.narrow));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));

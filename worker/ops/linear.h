@@ -38,6 +38,11 @@ class Linear : public Operation {
   // x (rows, in), weight [out, in] or [in, out], bias (out) or null without one; writes y (rows, out).
   virtual absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
                                void* y) const = 0;
+  // y = x W + b + addend (rows, out), which is another tensor.
+  virtual absl::Status ForwardAdd(const OpContext& context, const void* x, const void* weight, const void* bias,
+                                  const void* addend, void* y) const = 0;
+  // Whether that is one product, rounded once; where it isn't, adding later may cost less.
+  virtual bool adds() const = 0;
   // With WithGelu::kBehind: writes inner (rows, out) = x W + b, and y (rows, out) = gelu(inner).
   virtual absl::Status ForwardGelu(const OpContext& context, const void* x, const void* weight, const void* bias,
                                    void* inner, void* y) const = 0;

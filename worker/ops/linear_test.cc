@@ -114,6 +114,25 @@ class LinearTest : public BackendTest {
   }
 };
 
+TEST_P(LinearTest, AddsToItsProduct) {
+  for (const LinearShape& shape : Shapes({{.rows = 7, .in = 13, .out = 9}, {.rows = 33, .in = 40, .out = 64}})) {
+    SCOPED_TRACE(testing::Message() << shape.rows << " x " << shape.in << " x " << shape.out);
+    const auto x = RandomValues(shape.rows * shape.in, 1), w = RandomValues(shape.in * shape.out, 2);
+    const auto b = RandomValues(shape.out, 3), addend = RandomValues(shape.rows * shape.out, 4);
+    const DeviceFloats x_(backend_.get(), ToFloats(x)), w_(backend_.get(), ToFloats(w)),
+        b_(backend_.get(), ToFloats(b));
+    const DeviceFloats addend_(backend_.get(), ToFloats(addend)), y(backend_.get(), shape.rows * shape.out, kNan);
+    const auto linear = backend_->CreateLinear(shape).value();
+    ASSERT_TRUE(linear
+                    ->ForwardAdd(ContextFor(*linear), x_.data(), w_.data(), shape.has_bias ? b_.data() : nullptr,
+                                 addend_.data(), y.data())
+                    .ok());
+    const auto product = reference::LinearForward(shape, x, w, shape.has_bias ? b : reference::Values());
+    EXPECT_LT(RelativeError(y.Read(), reference::Add(product, addend)), kTolerance);
+    EXPECT_EQ(addend_.Read(), ToFloats(addend));
+  }
+}
+
 TEST_P(LinearTest, MatchesTheReference) {
   for (const LinearShape& shape : Shapes({{.rows = 1, .in = 1, .out = 1},
                                           {.rows = 7, .in = 13, .out = 9},

@@ -7,6 +7,7 @@
 #include "worker/ops/cpu/gelu.h"
 #include "worker/ops/cpu/kernels.h"
 #include "worker/ops/cpu/parallel.h"
+#include "worker/ops/cpu/residual.h"
 
 namespace penstock::cpu {
 namespace {
@@ -33,6 +34,7 @@ class CpuLinear : public Linear {
         forward_(std::move(forward)),
         input_(std::move(input)),
         weight_(std::move(weight)),
+        add_(CreateResidualAdd(shape.rows * shape.out, shape.type, threads)),
         gelu_(shape.gelu == WithGelu::kNot
                   ? nullptr
                   : CreateGelu(shape.rows * (shape.gelu == WithGelu::kBehind ? shape.out : shape.in), shape.type,
@@ -45,6 +47,14 @@ class CpuLinear : public Linear {
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
                        void* y) const override {
     return forward_->Run(context, x, weight, bias, y, GradientMode::kWrite);
+  }
+
+  bool adds() const override { return false; }
+
+  absl::Status ForwardAdd(const OpContext& context, const void* x, const void* weight, const void* bias,
+                          const void* addend, void* y) const override {
+    PENSTOCK_RETURN_IF_ERROR(Forward(context, x, weight, bias, y));
+    return add_->Forward(context, addend, y, y);
   }
 
   absl::Status ForwardGelu(const OpContext& context, const void* x, const void* weight, const void* bias, void* inner,
@@ -81,6 +91,7 @@ class CpuLinear : public Linear {
   const Product forward_;
   const Product input_;
   const Product weight_;
+  const std::unique_ptr<ResidualAdd> add_;
   const std::unique_ptr<Gelu> gelu_;
 };
 

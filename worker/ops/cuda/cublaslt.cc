@@ -136,13 +136,13 @@ class CublasLtMatmul : public Matmul {
 
   int64_t workspace_bytes() const override { return kGpuProductBytes; }
 
-  absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d, bool accumulate,
-                   void* aux) const override {
+  absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, const void* addend,
+                   void* d, void* aux) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    const bool is_aligned = IsMultiple(kMatmulAlignment, {a, b, bias, d, aux});
-    PENSTOCK_CHECK(spec_.epilogue == Epilogue::kNone || (!accumulate && aux != nullptr && is_aligned));
+    const bool is_aligned = IsMultiple(kMatmulAlignment, {a, b, bias, addend, d, aux});
+    PENSTOCK_CHECK(spec_.epilogue == Epilogue::kNone || (addend == nullptr && aux != nullptr && is_aligned));
     const std::optional<cublasLtMatmulAlgo_t>& algorithm = is_aligned ? aligned_ : unaligned_;
-    if (!algorithm.has_value()) return RunPlain(context, a, b, bias, d, accumulate);
+    if (!algorithm.has_value()) return RunPlain(context, a, b, bias, addend, d);
     // One that holds addresses is made for each call, since calls may run on several threads.
     Handle<cublasLtMatmulDesc_t> addressed(lt_.DescDestroy);
     const bool addresses = spec_.has_bias || spec_.epilogue != Epilogue::kNone;
@@ -150,11 +150,11 @@ class CublasLtMatmul : public Matmul {
     const uintptr_t workspace =
         (reinterpret_cast<uintptr_t>(context.workspace) + kWorkspaceAlignment - 1) & ~(kWorkspaceAlignment - 1);
     const float one = 1;
-    const float beta = accumulate ? 1 : 0;
+    const float beta = addend == nullptr ? 0 : 1;
     return lt_.ToStatus(
-        lt_.Matmul(handle_, addresses ? addressed.get() : description_.get(), &one, a, a_.get(), b, b_.get(), &beta, d,
-                   d_.get(), d, d_.get(), &*algorithm, reinterpret_cast<void*>(workspace), kWorkspaceBytes,
-                   static_cast<cudaStream_t>(context.stream)),
+        lt_.Matmul(handle_, addresses ? addressed.get() : description_.get(), &one, a, a_.get(), b, b_.get(), &beta,
+                   addend == nullptr ? d : addend, d_.get(), d, d_.get(), &*algorithm,
+                   reinterpret_cast<void*>(workspace), kWorkspaceBytes, static_cast<cudaStream_t>(context.stream)),
         Name());
   }
 
@@ -237,8 +237,8 @@ class CublasLtMatmul : public Matmul {
   }
 
   // Without the library.
-  absl::Status RunPlain(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
-                        bool accumulate) const {
+  absl::Status RunPlain(const OpContext& context, const void* a, const void* b, const void* bias, const void* addend,
+                        void* d) const {
     const PlainProductSizes sizes = {.m = spec_.m,
                                      .n = spec_.n,
                                      .k = spec_.k,
@@ -249,7 +249,7 @@ class CublasLtMatmul : public Matmul {
                                      .ldd = spec_.ldd};
     const auto run = [&](auto in, auto out) {
       return ToStatus(
-          PlainProduct(sizes, As(a, in), As(b, in), As(bias, out), As(d, out), accumulate, StreamOf(context)),
+          PlainProduct(sizes, As(a, in), As(b, in), As(bias, out), As(addend, out), As(d, out), StreamOf(context)),
           "a plain product");
     };
     if (spec_.input == DataType::kFloat32) return run(float{}, float{});

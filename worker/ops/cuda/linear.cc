@@ -32,14 +32,20 @@ class CudaLinear : public Linear {
 
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const void* bias,
                        void* y) const override {
-    return forward_->Run(context, weight, x, bias, y, /*accumulate=*/false);
+    return forward_->Run(context, weight, x, bias, /*addend=*/nullptr, y);
+  }
+
+  bool adds() const override { return true; }
+
+  absl::Status ForwardAdd(const OpContext& context, const void* x, const void* weight, const void* bias,
+                          const void* addend, void* y) const override {
+    return forward_->Run(context, weight, x, bias, addend, y);
   }
 
   absl::Status ForwardGelu(const OpContext& context, const void* x, const void* weight, const void* bias, void* inner,
                            void* y) const override {
     PENSTOCK_CHECK(shape_.gelu == WithGelu::kBehind);
-    if (Fuses({x, weight, bias, inner, y}))
-      return fused_->Run(context, weight, x, bias, y, /*accumulate=*/false, inner);
+    if (Fuses({x, weight, bias, inner, y})) return fused_->Run(context, weight, x, bias, /*addend=*/nullptr, y, inner);
     PENSTOCK_RETURN_IF_ERROR(Forward(context, x, weight, bias, inner));
     return gelu_->Forward(context, inner, y);
   }
@@ -49,21 +55,21 @@ class CudaLinear : public Linear {
     PENSTOCK_CHECK(shape_.gelu == WithGelu::kBefore);
     if (Fuses({dy, weight, inner, dinner})) {
       // Only read, with this epilogue.
-      return fused_->Run(context, weight, dy, nullptr, dinner, /*accumulate=*/false, const_cast<void*>(inner));
+      return fused_->Run(context, weight, dy, nullptr, /*addend=*/nullptr, dinner, const_cast<void*>(inner));
     }
     PENSTOCK_RETURN_IF_ERROR(BackwardInput(context, dy, weight, dinner));
     return gelu_->Backward(context, inner, dinner, dinner);
   }
 
   absl::Status BackwardInput(const OpContext& context, const void* dy, const void* weight, void* dx) const override {
-    return input_->Run(context, weight, dy, nullptr, dx, /*accumulate=*/false);
+    return input_->Run(context, weight, dy, nullptr, /*addend=*/nullptr, dx);
   }
 
   absl::Status BackwardWeight(const OpContext& context, const void* x, const void* dy, float* dweight, float* dbias,
                               GradientMode mode) const override {
-    const bool accumulate = mode == GradientMode::kAdd;
+    const void* const addend = mode == GradientMode::kAdd ? dweight : nullptr;
     const bool out_in = shape_.layout == WeightLayout::kOutIn;
-    PENSTOCK_RETURN_IF_ERROR(weight_->Run(context, out_in ? x : dy, out_in ? dy : x, nullptr, dweight, accumulate));
+    PENSTOCK_RETURN_IF_ERROR(weight_->Run(context, out_in ? x : dy, out_in ? dy : x, nullptr, addend, dweight));
     if (!shape_.has_bias) return absl::OkStatus();
     return ByType(shape_.type, [&](auto type) {
       return ToStatus(AddColumnSums(As(dy, type), shape_.rows, shape_.out, reinterpret_cast<float*>(context.workspace),

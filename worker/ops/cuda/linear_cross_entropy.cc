@@ -40,7 +40,7 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
   absl::Status Forward(const OpContext& context, const void* x, const void* weight, const int32_t* targets,
                        void* logits, RowReduction* reductions, HeadPass pass) const override {
     PENSTOCK_CHECK(context.workspace_bytes >= workspace_bytes());
-    PENSTOCK_RETURN_IF_ERROR(products_.project->Run(context, weight, x, nullptr, logits, /*accumulate=*/false));
+    PENSTOCK_RETURN_IF_ERROR(products_.project->Run(context, weight, x, nullptr, /*addend=*/nullptr, logits));
     return ByType(shape_.type, [&](auto type) {
       return ToStatus(ReduceRows(sizes_, As(logits, type), pitch_, targets,
                                  /*gradient=*/pass == HeadPass::kTraining && Whole(), reductions, StreamOf(context)),
@@ -66,8 +66,9 @@ class CudaLinearCrossEntropy : public LinearCrossEntropy {
                         "the gradient of the logits");
       }));
     }
-    PENSTOCK_RETURN_IF_ERROR(products_.weight->Run(context, x, logits, nullptr, dweight, mode == GradientMode::kAdd));
-    return products_.input->Run(context, weight, logits, nullptr, dx, /*accumulate=*/false);
+    PENSTOCK_RETURN_IF_ERROR(
+        products_.weight->Run(context, x, logits, nullptr, mode == GradientMode::kAdd ? dweight : nullptr, dweight));
+    return products_.input->Run(context, weight, logits, nullptr, /*addend=*/nullptr, dx);
   }
 
  private:

@@ -47,10 +47,11 @@ class Matmul {
  public:
   virtual ~Matmul() = default;
   virtual int64_t workspace_bytes() const = 0;
-  // `accumulate` adds to D, where there is no epilogue. `aux`: the epilogue's; with one all addresses are multiples of
-  // kMatmulAlignment. Sums are fp32; the same call gives the same bits.
-  virtual absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, void* d,
-                           bool accumulate, void* aux = nullptr) const = 0;
+  // `addend`: what is added, with D's layout and type and mostly D itself, or null; null with an epilogue. `aux`: the
+  // epilogue's; with one all addresses are multiples of kMatmulAlignment. Sums are fp32; the same call gives the same
+  // bits.
+  virtual absl::Status Run(const OpContext& context, const void* a, const void* b, const void* bias, const void* addend,
+                           void* d, void* aux = nullptr) const = 0;
 };
 
 // Thread-safe; outlives what it makes.

@@ -11,7 +11,7 @@ constexpr int kTile = 16;
 
 template <typename In, typename Out>
 __global__ void PlainProductKernel(PlainProductSizes sizes, int64_t tiles_m, const In* a, const In* b, const Out* bias,
-                                   Out* d, bool accumulate) {
+                                   const Out* addend, Out* d) {
   __shared__ float a_tile[kTile][kTile + 1];  // (term, row)
   __shared__ float b_tile[kTile][kTile + 1];  // (term, column)
   const int x = static_cast<int>(threadIdx.x);
@@ -38,27 +38,27 @@ __global__ void PlainProductKernel(PlainProductSizes sizes, int64_t tiles_m, con
   const int64_t row = row_begin + x;
   const int64_t column = column_begin + y;
   if (row >= sizes.m || column >= sizes.n) return;
-  Out* const at = d + column * sizes.ldd + row;
+  const int64_t at = column * sizes.ldd + row;
   if (bias != nullptr) sum += Load(bias + row);
-  if (accumulate) sum += Load(at);
-  Store(at, sum);
+  if (addend != nullptr) sum += Load(addend + at);
+  Store(d + at, sum);
 }
 
 }  // namespace
 
 template <typename In, typename Out>
-cudaError_t PlainProduct(const PlainProductSizes& sizes, const In* a, const In* b, const Out* bias, Out* d,
-                         bool accumulate, cudaStream_t stream) {
+cudaError_t PlainProduct(const PlainProductSizes& sizes, const In* a, const In* b, const Out* bias, const Out* addend,
+                         Out* d, cudaStream_t stream) {
   const int64_t tiles_m = BlocksFor(sizes.m, kTile);
   return Launch(PlainProductKernel<In, Out>, dim3(tiles_m * BlocksFor(sizes.n, kTile)), dim3(kTile, kTile), 0, stream,
-                sizes, tiles_m, a, b, bias, d, accumulate);
+                sizes, tiles_m, a, b, bias, addend, d);
 }
 
-template cudaError_t PlainProduct(const PlainProductSizes&, const float*, const float*, const float*, float*, bool,
-                                  cudaStream_t);
-template cudaError_t PlainProduct(const PlainProductSizes&, const Bf16*, const Bf16*, const float*, float*, bool,
-                                  cudaStream_t);
-template cudaError_t PlainProduct(const PlainProductSizes&, const Bf16*, const Bf16*, const Bf16*, Bf16*, bool,
+template cudaError_t PlainProduct(const PlainProductSizes&, const float*, const float*, const float*, const float*,
+                                  float*, cudaStream_t);
+template cudaError_t PlainProduct(const PlainProductSizes&, const Bf16*, const Bf16*, const float*, const float*,
+                                  float*, cudaStream_t);
+template cudaError_t PlainProduct(const PlainProductSizes&, const Bf16*, const Bf16*, const Bf16*, const Bf16*, Bf16*,
                                   cudaStream_t);
 
 }  // namespace penstock::cuda

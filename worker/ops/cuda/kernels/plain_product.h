@@ -19,11 +19,11 @@ struct PlainProductSizes {
   int64_t ldd;
 };
 
-// D (m, n), column-major, = op(A) op(B) + bias (m), or D + that. `bias` may be null. Sums are fp32, in order of k.
-// Out: In, or float.
+// D (m, n), column-major, = op(A) op(B) + bias (m) + addend, which has D's layout and may be D. `bias` and `addend` may
+// be null. Sums are fp32, in order of k. Out: In, or float.
 template <typename In, typename Out>
-cudaError_t PlainProduct(const PlainProductSizes& sizes, const In* a, const In* b, const Out* bias, Out* d,
-                         bool accumulate, cudaStream_t stream);
+cudaError_t PlainProduct(const PlainProductSizes& sizes, const In* a, const In* b, const Out* bias, const Out* addend,
+                         Out* d, cudaStream_t stream);
 
 }  // namespace penstock::cuda
 

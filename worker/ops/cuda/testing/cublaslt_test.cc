@@ -100,7 +100,8 @@ class CublasLtTest : public KernelTest {
     const OpContext context{.workspace = static_cast<std::byte*>(workspace_), .workspace_bytes = kGpuProductBytes};
     const absl::Status status =
         (*matmul)->Run(context, device_a.data(), device_b.data(), spec.has_bias ? device_bias.data() : nullptr,
-                       device_d.data(), accumulate, spec.epilogue == Epilogue::kNone ? nullptr : device_aux.data());
+                       accumulate ? device_d.data() : nullptr, device_d.data(),
+                       spec.epilogue == Epilogue::kNone ? nullptr : device_aux.data());
     if (!status.ok()) return status;
     const Values d = device_d.Read();
     const Values inner = device_aux.Read();
