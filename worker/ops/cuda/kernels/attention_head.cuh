@@ -46,15 +46,21 @@ __device__ inline Head HeadOf(const AttentionSizes& s, int64_t index) {
   return head;
 }
 
-// A block for each `rows` positions (x) of each head (y), with more dynamic shared memory than a kernel has by default.
+// Of (batch, heads), the block's number.
+__device__ inline int64_t HeadOfBlock() { return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y; }
+
+// A block for each `rows` positions (x) of each head (y) of each sample (z), with more dynamic shared memory than a
+// kernel has by default.
 template <typename... Parameters, typename... Arguments>
 cudaError_t LaunchHeads(void (*kernel)(Parameters...), const AttentionSizes& sizes, int rows, int threads,
                         size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   if (error != cudaSuccess) return error;
-  return Launch(kernel, dim3(BlocksFor(sizes.seq_length, rows), static_cast<unsigned>(sizes.batch * sizes.heads)),
-                dim3(static_cast<unsigned>(threads)), shared_bytes, stream, sizes, arguments...);
+  return Launch(
+      kernel,
+      dim3(BlocksFor(sizes.seq_length, rows), static_cast<unsigned>(sizes.heads), static_cast<unsigned>(sizes.batch)),
+      dim3(static_cast<unsigned>(threads)), shared_bytes, stream, sizes, arguments...);
 }
 
 }  // namespace penstock::cuda

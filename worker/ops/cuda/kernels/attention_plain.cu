@@ -57,7 +57,7 @@ struct Place {
 __device__ inline Place PlaceOf(const AttentionSizes& sizes) {
   PENSTOCK_DYNAMIC_SHARED(float, shared);
   Place place;
-  place.head = HeadOf(sizes, blockIdx.y);
+  place.head = HeadOf(sizes, HeadOfBlock());
   place.pitch = PitchOf(sizes.head_dim);
   place.scale = place.head.Scale();
   place.row = threadIdx.x / kRowThreads;

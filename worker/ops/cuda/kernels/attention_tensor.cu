@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
   constexpr int kKeys = kTiles.columns;
   constexpr int kStep = kTiles.step_elements();
   PENSTOCK_DYNAMIC_SHARED(Bf16, shared);
-  const Head head = HeadOf(sizes, blockIdx.y);
+  const Head head = HeadOf(sizes, HeadOfBlock());
   const Rows queries = {qkv + head.qkv_begin, head.qkv_stride};
   const Rows keys = {queries.begin + head.dim, head.qkv_stride};
   const Rows values = {keys.begin + head.dim, head.qkv_stride};
