@@ -44,7 +44,11 @@ const char* ActivityName(Activity activity) {
 
 void RankClock::Switch(int activity) {
   current_ = activity;
-  Add({.kind = Mark::Kind::kSwitch, .activity = activity, .entry = {}, .timeline = nullptr});
+  if (stream_ == nullptr) {
+    Begin(activity, Clock::Real()->Monotonic());
+  } else {
+    Add({.kind = Mark::Kind::kSwitch, .activity = activity, .entry = {}, .timeline = nullptr});
+  }
 }
 
 void RankClock::BeginInstruction(const TimelineEntry& entry, Timeline* timeline) {
@@ -80,12 +84,16 @@ void RankClock::Resolve() {
   }
 }
 
+void RankClock::Begin(int activity, absl::Time time) {
+  if (running_ != kNone) seconds_[static_cast<size_t>(running_)] += absl::ToDoubleSeconds(time - since_);
+  running_ = activity;
+  since_ = time;
+}
+
 void RankClock::Passed(const Mark& mark, absl::Time time) {
   switch (mark.kind) {
     case Mark::Kind::kSwitch:
-      if (running_ != kNone) seconds_[static_cast<size_t>(running_)] += absl::ToDoubleSeconds(time - since_);
-      running_ = mark.activity;
-      since_ = time;
+      Begin(mark.activity, time);
       return;
     case Mark::Kind::kBegin:
       instruction_ = mark.entry;

@@ -88,6 +88,7 @@ class RankClock {
 
   void Switch(int activity);
   void Add(const Mark& mark);
+  void Begin(int activity, absl::Time time);
   // What a mark means, at its time.
   void Passed(const Mark& mark, absl::Time time);
 

@@ -7,6 +7,7 @@
 #include "worker/ops/cuda/device_operations.h"
 #include "worker/ops/cuda/host_wait.h"
 #include "worker/ops/cuda/testing/emulator/memory.h"
+#include "worker/ops/cuda/testing/emulator/streams.h"
 
 namespace penstock {
 
@@ -19,6 +20,8 @@ std::unique_ptr<Backend> CreateNextEmulatedDevice() {
   static std::atomic<int> next{0};
   return CreateEmulatedDevice(next.fetch_add(1) % cuda::emulator::kDevicesMax);
 }
+
+int EmulatedDeviceOfThread() { return cuda::emulator::CurrentDevice(); }
 
 void* NewEmulatedStream() {
   cudaStream_t stream = nullptr;

@@ -16,6 +16,9 @@ std::unique_ptr<Backend> CreateEmulatedDevice(int device = 0);
 // Different devices, one after the other: for ranks that are threads of one process.
 std::unique_ptr<Backend> CreateNextEmulatedDevice();
 
+// The calling thread's.
+int EmulatedDeviceOfThread();
+
 // A stream of the thread's device that doesn't wait for the default one, for OpContext; it is never destroyed.
 void* NewEmulatedStream();
 
