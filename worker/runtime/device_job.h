@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct DeviceJob {
   // Times as many of them.
   uint32_t micro_batches = 1;
 };
+
+inline void PrintTo(const DeviceJob& job, std::ostream* out) { *out << job.name; }
 
 // The job's specification, filled in and checked.
 v1::JobSpec SpecOf(const DeviceJob& job);
