@@ -80,6 +80,30 @@ TEST_P(EmbeddingTest, AddsInTheOrderOfTheTokens) {
   }
 }
 
+// Rare and frequent tokens take different ways on a device.
+TEST_P(EmbeddingTest, AddsTokensThatAreSeldomAndOften) {
+  const int64_t hidden = 5;
+  std::vector<int32_t> tokens;
+  int32_t kinds = 0;
+  for (const int times : {1, 63, 64, 65, 2, 66, 127, 1, 128, 129, 200, 3, 64})
+    tokens.insert(tokens.end(), times, kinds++);
+  const EmbeddingShape shape = {
+      .batch = 1, .seq_length = static_cast<int64_t>(tokens.size()), .vocab_size = kinds, .hidden = hidden};
+  const auto dx = ToFloats(RandomValues(static_cast<int64_t>(tokens.size()) * hidden, 2));
+  std::vector<float> expected(static_cast<size_t>(kinds * hidden), 0.5F);
+  for (size_t i = 0; i < dx.size(); ++i) {
+    const size_t at =
+        static_cast<size_t>(tokens[i / static_cast<size_t>(hidden)] * hidden) + i % static_cast<size_t>(hidden);
+    expected[at] += dx[i];
+  }
+  Backend* const backend = backend_.get();
+  const DeviceTokens tokens_(backend, tokens);
+  const DeviceFloats dx_(backend, dx), dwte(backend, kinds * hidden, 0.5F);
+  const auto embedding = backend->CreateEmbedding(shape).value();
+  ASSERT_TRUE(embedding->Backward(ContextFor(*embedding), tokens_.data(), dx_.data(), dwte.data(), nullptr).ok());
+  EXPECT_EQ(dwte.Read(), expected);
+}
+
 TEST_P(EmbeddingTest, PartsOfTheVocabularyAddUpToTheWhole) {
   EmbeddingShape shape = {.batch = 2, .seq_length = 9, .vocab_size = 7, .hidden = 20};
   const auto tokens = RandomTokens(18, 7, 1);

@@ -1,5 +1,5 @@
-// The CUDA backend on the host: its kernels and operations by the emulator, its matrix products by an emulated cuBLASLt. Its
-// memory can't be touched by the host, as a device's.
+// The CUDA backend on the host: its kernels and operations by the emulator, its matrix products by an emulated
+// cuBLASLt. Its memory can't be touched by the host, as a device's.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_
 #define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATED_DEVICE_H_
 
