@@ -21,7 +21,11 @@ namespace penstock {
 namespace {
 
 const Machines kCpu;
+// One for each rank, as no rank's waits may order another one's work.
 const Machines kDevice = {
+    .backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateNextEmulatedDevice(); }};
+// The same one for all.
+const Machines kSharedDevice = {
     .backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(); }};
 
 class DeviceRankTest : public testing::TestWithParam<DeviceJob> {};
@@ -78,7 +82,7 @@ TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
   auto service = FakeStateService::Create(spec, 1);
   ReportLog log;
   TestEpoch::Options options{.spec = spec, .service = service, .log = &log};
-  options.backend = kDevice.backend;
+  options.backend = kSharedDevice.backend;
   TestEpoch epoch(options);
   ASSERT_TRUE(log.WaitForCount(v1::MemberReport::kFailed, 1));
   epoch.StopAll();
