@@ -1,2 +1,3 @@
 #define PENSTOCK_INTERFACE EmulatedInterface
-#include "worker/ops/cuda/testing/cublaslt_interface.inc"  // IWYU pragma: export
+#define PENSTOCK_ANSWERS EmulatedAnswers
+#include "worker/ops/cuda/testing/cublaslt_interface.inc"

@@ -1,2 +1,3 @@
 #define PENSTOCK_INTERFACE ToolkitInterface
-#include "worker/ops/cuda/testing/cublaslt_interface.inc"  // IWYU pragma: export
+#define PENSTOCK_ANSWERS ToolkitAnswers
+#include "worker/ops/cuda/testing/cublaslt_interface.inc"
