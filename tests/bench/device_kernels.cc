@@ -27,6 +27,8 @@ class Maker {
   absl::StatusOr<KernelCases> Make() {
     PENSTOCK_RETURN_IF_ERROR(AddReferences());
     PENSTOCK_RETURN_IF_ERROR(AddAttention());
+    PENSTOCK_RETURN_IF_ERROR(AddLinear());
+    PENSTOCK_RETURN_IF_ERROR(AddHead());
     PENSTOCK_RETURN_IF_ERROR(AddLayerNorm());
     PENSTOCK_RETURN_IF_ERROR(AddElementwise());
     PENSTOCK_RETURN_IF_ERROR(AddEmbedding());
@@ -112,6 +114,90 @@ class Maker {
     PENSTOCK_RETURN_IF_ERROR(result_.cases.back().run());
     Add("attention backward", 5 * product, TensorBytes(8),
         [=] { return attention->Backward(context, qkv, out, log_sum_exp, dout, dqkv); });
+    return absl::OkStatus();
+  }
+
+  // A layer's products, one of each kind.
+  absl::Status AddLinear() {
+    const int64_t hidden = sizes_.hidden;
+    const int64_t inner = 4 * hidden;
+    const auto create = [&](int64_t in, int64_t out, WeightLayout layout, WithGelu gelu) {
+      return backend_->CreateLinear({.rows = positions_,
+                                     .in = in,
+                                     .out = out,
+                                     .layout = layout,
+                                     .has_bias = true,
+                                     .type = sizes_.type,
+                                     .gelu = gelu});
+    };
+    PENSTOCK_ASSIGN_OR_RETURN(std::shared_ptr<Linear> qkv,
+                              create(hidden, 3 * hidden, WeightLayout::kOutIn, WithGelu::kNot));
+    PENSTOCK_ASSIGN_OR_RETURN(std::shared_ptr<Linear> proj,
+                              create(hidden, hidden, WeightLayout::kInOut, WithGelu::kNot));
+    PENSTOCK_ASSIGN_OR_RETURN(std::shared_ptr<Linear> fc,
+                              create(hidden, inner, WeightLayout::kOutIn, WithGelu::kBehind));
+    PENSTOCK_ASSIGN_OR_RETURN(std::shared_ptr<Linear> mlp_proj,
+                              create(inner, hidden, WeightLayout::kInOut, WithGelu::kBefore));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const narrow, Numbers(elements_));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const other, Numbers(elements_));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const wide, Numbers(4 * elements_));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const other_wide, Numbers(4 * elements_));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const weight, Numbers(hidden * inner));
+    PENSTOCK_ASSIGN_OR_RETURN(float* const dweight, Floats(hidden * inner + inner));
+    PENSTOCK_ASSIGN_OR_RETURN(const auto qkv_context, ContextFor(*qkv));
+    PENSTOCK_ASSIGN_OR_RETURN(const auto proj_context, ContextFor(*proj));
+    PENSTOCK_ASSIGN_OR_RETURN(const auto fc_context, ContextFor(*fc));
+    PENSTOCK_ASSIGN_OR_RETURN(const auto mlp_context, ContextFor(*mlp_proj));
+    // Of a product (rows, hidden) by (hidden, hidden).
+    const double unit = 2 * static_cast<double>(elements_) * static_cast<double>(hidden);
+    float* const dbias = dweight + hidden * inner;
+    Add("linear forward", 3 * unit, TensorBytes(4),
+        [=] { return qkv->Forward(qkv_context, narrow, weight, weight, wide); });
+    Add("linear forward, added to", unit, TensorBytes(3),
+        [=] { return proj->ForwardAdd(proj_context, narrow, weight, weight, wide, other); });
+    Add("linear forward with gelu", 4 * unit, TensorBytes(9),
+        [=] { return fc->ForwardGelu(fc_context, narrow, weight, weight, wide, other_wide); });
+    Add("linear input gradient with gelu", 4 * unit, TensorBytes(9),
+        [=] { return mlp_proj->BackwardInputGelu(mlp_context, narrow, weight, wide, other_wide); });
+    Add("linear input gradient", 4 * unit, TensorBytes(5),
+        [=] { return fc->BackwardInput(fc_context, wide, weight, other); });
+    Add("linear weight and bias gradient", 4 * unit, TensorBytes(9),
+        [=] { return fc->BackwardWeight(fc_context, narrow, wide, dweight, dbias, GradientMode::kWrite); });
+    return absl::OkStatus();
+  }
+
+  // As many rows as a rank takes at a time.
+  absl::Status AddHead() {
+    LinearCrossEntropyShape shape = {.rows = std::min<int64_t>(positions_, 4096),
+                                     .in = sizes_.hidden,
+                                     .vocab_size = sizes_.vocab_size,
+                                     .vocab_end = sizes_.vocab_size};
+    shape.type = sizes_.type;
+    PENSTOCK_ASSIGN_OR_RETURN(std::shared_ptr<LinearCrossEntropy> head, backend_->CreateLinearCrossEntropy(shape));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const x, Numbers(shape.rows * shape.in));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const dx, Numbers(shape.rows * shape.in));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const weight, Numbers(shape.vocab_size * shape.in));
+    PENSTOCK_ASSIGN_OR_RETURN(float* const dweight, Floats(shape.vocab_size * shape.in));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const logits, Allocate(head->logits_bytes()));
+    // Zeros: all targets are the first token.
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const targets_there, Allocate(shape.rows * 4));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const rows_there,
+                              Allocate(shape.rows * static_cast<int64_t>(sizeof(RowReduction))));
+    PENSTOCK_ASSIGN_OR_RETURN(std::byte* const loss_there, Allocate(static_cast<int64_t>(sizeof(LossSum))));
+    PENSTOCK_ASSIGN_OR_RETURN(const auto context, ContextFor(*head));
+    const auto* const targets = reinterpret_cast<const int32_t*>(targets_there);
+    auto* const rows = reinterpret_cast<RowReduction*>(rows_there);
+    auto* const loss = reinterpret_cast<LossSum*>(loss_there);
+    const double logit_count = static_cast<double>(shape.rows) * static_cast<double>(shape.vocab_size);
+    const double product = 2 * logit_count * static_cast<double>(shape.in);
+    const double bytes = logit_count * static_cast<double>(element_bytes_);
+    Add("head forward with its loss", product, 3 * bytes, [=] {
+      PENSTOCK_RETURN_IF_ERROR(head->Forward(context, x, weight, targets, logits, rows, HeadPass::kTraining));
+      return head->Loss(context, rows, targets, loss, GradientMode::kWrite);
+    });
+    PENSTOCK_RETURN_IF_ERROR(result_.cases.back().run());
+    Add("head backward", 2 * product, 2 * bytes,
+        [=] { return head->Backward(context, x, weight, rows, targets, logits, dx, dweight, GradientMode::kWrite); });
     return absl::OkStatus();
   }
 
