@@ -127,6 +127,13 @@ absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, co
 
 absl::Status Gpt2Layer::Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
                                  const Gradients& gradients, GradientMode mode, void* gradient) const {
+  // Biases behind a tensor group's sum are one rank's.
+  if (mode == GradientMode::kWrite && !shape_.adds_replicated()) {
+    for (float* const bias : {gradients.proj_bias, gradients.mlp_proj_bias}) {
+      PENSTOCK_RETURN_IF_ERROR(
+          backend_->Zero(scratch.context, bias, shape_.hidden * static_cast<int64_t>(sizeof(float))));
+    }
+  }
   PENSTOCK_RETURN_IF_ERROR(MlpBackward(weights, activations, scratch, gradients, mode, gradient));
   return AttentionBackward(weights, activations, scratch, gradients, mode, gradient);
 }
@@ -144,7 +151,7 @@ absl::Status Gpt2Layer::MlpBackward(const Weights& weights, const Activations& a
   PENSTOCK_RETURN_IF_ERROR(fc_->BackwardInput(context, d_fc, weights.fc_weight, d_ln_2));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, d_ln_2, shape_.boundary_elements()));
   return norm_->Backward(context, a.mid, weights.ln_2_weight, a.ln_2_mean, a.ln_2_rstd, d_ln_2, gradient,
-                         gradients.ln_2_weight, gradients.ln_2_bias);
+                         gradients.ln_2_weight, gradients.ln_2_bias, mode);
 }
 
 // gradient: from mid to x.
@@ -163,22 +170,7 @@ absl::Status Gpt2Layer::AttentionBackward(const Weights& weights, const Activati
   PENSTOCK_RETURN_IF_ERROR(qkv_->BackwardInput(context, d_qkv, weights.qkv_weight, d_ln_1));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, d_ln_1, shape_.boundary_elements()));
   return norm_->Backward(context, a.x, weights.ln_1_weight, a.ln_1_mean, a.ln_1_rstd, d_ln_1, gradient,
-                         gradients.ln_1_weight, gradients.ln_1_bias);
-}
-
-absl::Status Gpt2Layer::ClearGradients(const OpContext& context, const Gradients& gradients) const {
-  struct Piece {
-    float* at;
-    int64_t elements;
-  };
-  for (const Piece& piece :
-       {Piece{gradients.ln_1_weight, shape_.hidden}, Piece{gradients.ln_1_bias, shape_.hidden},
-        Piece{gradients.qkv_bias, 3 * shape_.attention_width()}, Piece{gradients.proj_bias, shape_.hidden},
-        Piece{gradients.ln_2_weight, shape_.hidden}, Piece{gradients.ln_2_bias, shape_.hidden},
-        Piece{gradients.fc_bias, shape_.mlp_hidden}, Piece{gradients.mlp_proj_bias, shape_.hidden}}) {
-    PENSTOCK_RETURN_IF_ERROR(backend_->Zero(context, piece.at, piece.elements * static_cast<int64_t>(sizeof(float))));
-  }
-  return absl::OkStatus();
+                         gradients.ln_1_weight, gradients.ln_1_bias, mode);
 }
 
 }  // namespace penstock

@@ -68,12 +68,9 @@ class Gpt2Layer {
 
   // Reads activations.x, writes the rest of them and y (B, T, C).
   absl::Status Forward(const Weights& weights, const Activations& activations, const Scratch& scratch, void* y) const;
-  // gradient (B, T, C): on entry towards y, on return towards x. Adds to `gradients`; with kWrite the matrices' are
-  // written, which saves ClearGradients the most of its work.
+  // gradient (B, T, C): on entry towards y, on return towards x. Adds to `gradients`, or with kWrite writes them.
   absl::Status Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
                         const Gradients& gradients, GradientMode mode, void* gradient) const;
-  // Clears what Backward adds to in either mode: all but the matrices.
-  absl::Status ClearGradients(const OpContext& context, const Gradients& gradients) const;
 
  private:
   Gpt2Layer(const Gpt2Shape& shape, Backend* backend);

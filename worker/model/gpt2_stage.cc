@@ -134,7 +134,7 @@ class Gpt2Stage : public StageModel {
   std::function<absl::Status()> guard_;
 
   bool zero_first_ = false;
-  // Matrices whose gradient nothing was added to since ZeroGradients: one flag a layer, one for the head.
+  // Whose gradients nothing was added to since ZeroGradients: one flag a layer, one for the head.
   std::vector<char> layers_cleared_;
   bool head_cleared_ = false;
   // Losses in losses_, and those that were there before and are the host's now.
@@ -272,7 +272,7 @@ void Gpt2Stage::BindSlot(const Arena& arena, Slot* slot) {
   slot->tokens = reinterpret_cast<int32_t*>(arena.Bytes(slot->tokens_region).data());
 }
 
-// The matrices' gradients are most of the memory: their first micro-batch writes them instead.
+// A layer's gradients are written by its first micro-batch instead.
 absl::Status Gpt2Stage::BeginGradients() {
   if (!std::exchange(zero_first_, false)) return absl::OkStatus();
   if (guard_) PENSTOCK_RETURN_IF_ERROR(guard_());
@@ -283,9 +283,6 @@ absl::Status Gpt2Stage::BeginGradients() {
   if (first()) {
     PENSTOCK_RETURN_IF_ERROR(zero(wte_gradient_, static_cast<int64_t>(memory_.embedding_gradients().size())));
     PENSTOCK_RETURN_IF_ERROR(zero(wpe_gradient_, table_.Find("wpe")->size()));
-  }
-  for (const Gpt2Layer::Gradients& gradients : layer_gradients_) {
-    PENSTOCK_RETURN_IF_ERROR(layer_->ClearGradients(context_, gradients));
   }
   std::fill(layers_cleared_.begin(), layers_cleared_.end(), true);
   if (last()) PENSTOCK_RETURN_IF_ERROR(head_->ClearGradients(context_, head_gradients_));

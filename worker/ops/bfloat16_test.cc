@@ -61,6 +61,9 @@ TEST_P(Bfloat16Test, Linear) {
       }
       ASSERT_TRUE(linear->BackwardWeight(context, x_.data(), dy_.data(), dw.data(), dbias, GradientMode::kWrite).ok());
       EXPECT_LT(RelativeError(dw.Read(), expected.weight), kSummed);
+      if (shape.has_bias) {
+        EXPECT_LT(RelativeError(db.Read(), expected.bias), kSummed);
+      }
     }
   }
 }
@@ -94,6 +97,11 @@ TEST_P(Bfloat16Test, LayerNorm) {
   EXPECT_LT(RelativeError(dx.Read(), reference::Add(expected.x, already)), kRounded);
   EXPECT_LT(RelativeError(dgamma.Read(), Plus(expected.gamma, 0.5)), kSummed);
   EXPECT_LT(RelativeError(dbeta.Read(), Plus(expected.beta, 0.5)), kSummed);
+  ASSERT_TRUE(norm->Backward(ContextFor(*norm), sum.data(), gamma_.data(), mean.data(), std.data(), dy_.data(),
+                             dx.data(), dgamma.data(), dbeta.data(), GradientMode::kWrite)
+                  .ok());
+  EXPECT_LT(RelativeError(dgamma.Read(), expected.gamma), kSummed);
+  EXPECT_LT(RelativeError(dbeta.Read(), expected.beta), kSummed);
 }
 
 TEST_P(Bfloat16Test, Attention) {

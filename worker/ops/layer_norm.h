@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "core/base/data_type.h"
 #include "worker/ops/context.h"
+#include "worker/ops/linear.h"
 
 namespace penstock {
 
@@ -27,11 +28,11 @@ class LayerNorm : public Operation {
   virtual absl::Status ForwardOfSum(const OpContext& context, const void* a, const void* b, void* sum,
                                     const void* gamma, const void* beta, void* y, float* mean,
                                     float* reciprocal_std) const = 0;
-  // dy (rows, width). Adds to dx (rows, width), where the residual branch's gradient stands already, and to dgamma and
-  // dbeta (width).
+  // dy (rows, width). Adds to dx (rows, width), where the residual branch's gradient stands already, and adds to or
+  // writes dgamma and dbeta (width), as `mode` says.
   virtual absl::Status Backward(const OpContext& context, const void* x, const void* gamma, const float* mean,
-                                const float* reciprocal_std, const void* dy, void* dx, float* dgamma,
-                                float* dbeta) const = 0;
+                                const float* reciprocal_std, const void* dy, void* dx, float* dgamma, float* dbeta,
+                                GradientMode mode = GradientMode::kAdd) const = 0;
 };
 
 }  // namespace penstock

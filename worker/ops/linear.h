@@ -51,7 +51,7 @@ class Linear : public Operation {
                                          const void* inner, void* dinner) const = 0;
   // dy (rows, out); writes dx (rows, in).
   virtual absl::Status BackwardInput(const OpContext& context, const void* dy, const void* weight, void* dx) const = 0;
-  // Adds to or writes dweight (the weight's layout), as `mode` says; adds to dbias (out; null without one).
+  // Adds to or writes dweight (the weight's layout) and dbias (out; null without one), as `mode` says.
   virtual absl::Status BackwardWeight(const OpContext& context, const void* x, const void* dy, float* dweight,
                                       float* dbias, GradientMode mode = GradientMode::kAdd) const = 0;
 };

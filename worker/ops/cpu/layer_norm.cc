@@ -33,8 +33,12 @@ class CpuLayerNorm : public LayerNorm {
   }
 
   absl::Status Backward(const OpContext&, const void* x, const void* gamma, const float* mean,
-                        const float* reciprocal_std, const void* dy, void* dx, float* dgamma,
-                        float* dbeta) const override {
+                        const float* reciprocal_std, const void* dy, void* dx, float* dgamma, float* dbeta,
+                        GradientMode mode) const override {
+    if (mode == GradientMode::kWrite) {
+      std::fill_n(dgamma, shape_.width, 0.0F);
+      std::fill_n(dbeta, shape_.width, 0.0F);
+    }
     ForEachRow([&](int64_t row) {
       kernels_.layer_norm_backward(Row(x, row), static_cast<const T*>(gamma), mean[row], reciprocal_std[row],
                                    Row(dy, row), shape_.width, Row(dx, row));

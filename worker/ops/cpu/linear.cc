@@ -78,6 +78,7 @@ class CpuLinear : public Linear {
   absl::Status BackwardWeight(const OpContext& context, const void* x, const void* dy, float* dweight, float* dbias,
                               GradientMode mode) const override {
     if (shape_.has_bias) {
+      if (mode == GradientMode::kWrite) std::fill_n(dbias, shape_.out, 0.0F);
       (shape_.type == DataType::kBfloat16 ? AddColumnSums<Bfloat16> : AddColumnSums<float>)(dy, shape_.rows, shape_.out,
                                                                                             threads_, dbias);
     }

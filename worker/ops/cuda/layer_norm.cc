@@ -32,12 +32,12 @@ class CudaLayerNorm : public LayerNorm {
   }
 
   absl::Status Backward(const OpContext& context, const void* x, const void* gamma, const float* mean,
-                        const float* reciprocal_std, const void* dy, void* dx, float* dgamma,
-                        float* dbeta) const override {
+                        const float* reciprocal_std, const void* dy, void* dx, float* dgamma, float* dbeta,
+                        GradientMode mode) const override {
     return ByType(shape_.type, [&](auto type) {
       return ToStatus(LayerNormBackward(As(x, type), As(gamma, type), mean, reciprocal_std, As(dy, type), shape_.rows,
                                         shape_.width, reinterpret_cast<float*>(context.workspace), As(dx, type), dgamma,
-                                        dbeta, StreamOf(context)),
+                                        dbeta, mode == GradientMode::kAdd, StreamOf(context)),
                       "layer norm's gradient");
     });
   }

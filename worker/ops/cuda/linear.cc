@@ -72,8 +72,8 @@ class CudaLinear : public Linear {
     PENSTOCK_RETURN_IF_ERROR(weight_->Run(context, out_in ? x : dy, out_in ? dy : x, nullptr, addend, dweight));
     if (!shape_.has_bias) return absl::OkStatus();
     return ByType(shape_.type, [&](auto type) {
-      return ToStatus(AddColumnSums(As(dy, type), shape_.rows, shape_.out, reinterpret_cast<float*>(context.workspace),
-                                    dbias, StreamOf(context)),
+      return ToStatus(ColumnSums(As(dy, type), shape_.rows, shape_.out, reinterpret_cast<float*>(context.workspace),
+                                 dbias, mode == GradientMode::kAdd, StreamOf(context)),
                       "the gradient of a bias");
     });
   }

@@ -17,7 +17,8 @@ __global__ void ColumnSumKernel(const T* values, int64_t rows, int64_t width, in
 
 // A block has kWarpThreads columns; its rows of threads take the parts by turns, and their sums are added in their
 // order.
-__global__ void PartialSumKernel(const float* partial, int64_t parts, int64_t width, float* sums, float* more) {
+__global__ void PartialSumKernel(const float* partial, int64_t parts, int64_t width, float* sums, float* more,
+                                 bool add) {
   __shared__ float others[kPartialRows][kWarpThreads];
   const int64_t columns = more == nullptr ? width : 2 * width;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
@@ -30,29 +31,30 @@ __global__ void PartialSumKernel(const float* partial, int64_t parts, int64_t wi
   __syncthreads();
   if (threadIdx.y != 0 || column >= columns) return;
   for (int y = 1; y < kPartialRows; ++y) sum += others[y][threadIdx.x];
-  (column < width ? sums + column : more + column - width)[0] += sum;
+  float* const to = column < width ? sums + column : more + column - width;
+  *to = (add ? *to : 0.0F) + sum;  // a sum of -0 becomes 0 either way
 }
 
 }  // namespace
 
 template <typename T>
-cudaError_t AddColumnSums(const T* values, int64_t rows, int64_t width, float* workspace, float* sums,
-                          cudaStream_t stream) {
+cudaError_t ColumnSums(const T* values, int64_t rows, int64_t width, float* workspace, float* sums, bool add,
+                       cudaStream_t stream) {
   const int64_t rows_per_part = BlocksFor(rows, ColumnSumParts(rows));
   const int64_t parts = BlocksFor(rows, rows_per_part);
   const cudaError_t error = Launch(ColumnSumKernel<T>, ColumnSumGrid(width, parts), ColumnSumBlock(), 0, stream, values,
                                    rows, width, rows_per_part, PacksAligned(width, values), workspace);
-  return error != cudaSuccess ? error : AddPartialSums(workspace, parts, width, sums, nullptr, stream);
+  return error != cudaSuccess ? error : PartialSums(workspace, parts, width, sums, nullptr, add, stream);
 }
 
-cudaError_t AddPartialSums(const float* partial, int64_t parts, int64_t width, float* sums, float* more,
-                           cudaStream_t stream) {
+cudaError_t PartialSums(const float* partial, int64_t parts, int64_t width, float* sums, float* more, bool add,
+                        cudaStream_t stream) {
   const int64_t columns = more == nullptr ? width : 2 * width;
   return Launch(PartialSumKernel, dim3(BlocksFor(columns, kWarpThreads)), dim3(kWarpThreads, kPartialRows), 0, stream,
-                partial, parts, width, sums, more);
+                partial, parts, width, sums, more, add);
 }
 
-template cudaError_t AddColumnSums(const float*, int64_t, int64_t, float*, float*, cudaStream_t);
-template cudaError_t AddColumnSums(const Bf16*, int64_t, int64_t, float*, float*, cudaStream_t);
+template cudaError_t ColumnSums(const float*, int64_t, int64_t, float*, float*, bool, cudaStream_t);
+template cudaError_t ColumnSums(const Bf16*, int64_t, int64_t, float*, float*, bool, cudaStream_t);
 
 }  // namespace penstock::cuda

@@ -20,15 +20,15 @@ inline int64_t ColumnSumWorkspaceBytes(int64_t rows, int64_t width) {
   return ColumnSumParts(rows) * width * static_cast<int64_t>(sizeof(float));
 }
 
-// Adds to sums (width) the sum over the rows of values (rows, width).
+// sums (width) = the sum over the rows of values (rows, width); with `add` that is added.
 template <typename T>
-cudaError_t AddColumnSums(const T* values, int64_t rows, int64_t width, float* workspace, float* sums,
-                          cudaStream_t stream);
+cudaError_t ColumnSums(const T* values, int64_t rows, int64_t width, float* workspace, float* sums, bool add,
+                       cudaStream_t stream);
 
-// The second step: adds to sums (width) the sums over `parts` rows of partial (parts, width), or with `more` to sums
-// and to that those over rows of (parts, 2 width).
-cudaError_t AddPartialSums(const float* partial, int64_t parts, int64_t width, float* sums, float* more,
-                           cudaStream_t stream);
+// The second step: sums (width) over `parts` rows of partial (parts, width), or with `more` sums and that over rows of
+// (parts, 2 width).
+cudaError_t PartialSums(const float* partial, int64_t parts, int64_t width, float* sums, float* more, bool add,
+                        cudaStream_t stream);
 
 }  // namespace penstock::cuda
 

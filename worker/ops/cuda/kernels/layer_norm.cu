@@ -111,7 +111,7 @@ __global__ void ForwardKernel(const T* x, const T* other, T* sum_out, const T* g
 //
 // A block goes through a part of the rows and reads each value once. A row belongs to `row_warps` of its warps, as many
 // as it takes for kLanePacks packs in a lane, which keeps the sums of its columns in registers. What the block's warps
-// have for the same columns is added in their order, and parts in theirs by AddPartialSums.
+// have for the same columns is added in their order, and parts in theirs by PartialSums.
 constexpr int kLanePacks = 3;
 constexpr int kGradientWarps = 8;
 constexpr int64_t kGradientWidthMax = static_cast<int64_t>(kLanePacks) * kGradientWarps * kWarpThreads * kPack;
@@ -310,7 +310,7 @@ cudaError_t LayerNormForwardOfSum(const T* a, const T* b, T* sum, const T* gamma
 template <typename T>
 cudaError_t WideLayerNormBackward(const T* x, const T* gamma, const float* mean, const float* reciprocal_std,
                                   const T* dy, int64_t rows, int64_t width, float* workspace, T* dx, float* dgamma,
-                                  float* dbeta, cudaStream_t stream) {
+                                  float* dbeta, bool add, cudaStream_t stream) {
   cudaError_t error =
       Launch(WideInputGradientKernel<T>, dim3(BlocksFor(rows, kRowsPerBlock)), dim3(kWarpThreads, kRowsPerBlock), 0,
              stream, x, gamma, mean, reciprocal_std, dy, rows, width, PacksAligned(width, x, gamma, dy, dx), dx);
@@ -320,16 +320,17 @@ cudaError_t WideLayerNormBackward(const T* x, const T* gamma, const float* mean,
   float* const beta_partial = workspace + ColumnSumParts(rows) * width;
   error = Launch(WideParameterGradientKernel<T>, ColumnSumGrid(width, parts), ColumnSumBlock(), 0, stream, x, mean,
                  reciprocal_std, dy, rows, width, rows_per_part, PacksAligned(width, x, dy), workspace, beta_partial);
-  if (error == cudaSuccess) error = AddPartialSums(workspace, parts, width, dgamma, nullptr, stream);
-  return error != cudaSuccess ? error : AddPartialSums(beta_partial, parts, width, dbeta, nullptr, stream);
+  if (error == cudaSuccess) error = PartialSums(workspace, parts, width, dgamma, nullptr, add, stream);
+  return error != cudaSuccess ? error : PartialSums(beta_partial, parts, width, dbeta, nullptr, add, stream);
 }
 
 template <typename T>
 cudaError_t LayerNormBackward(const T* x, const T* gamma, const float* mean, const float* reciprocal_std, const T* dy,
                               int64_t rows, int64_t width, float* workspace, T* dx, float* dgamma, float* dbeta,
-                              cudaStream_t stream) {
+                              bool add, cudaStream_t stream) {
   if (width > kGradientWidthMax) {
-    return WideLayerNormBackward(x, gamma, mean, reciprocal_std, dy, rows, width, workspace, dx, dgamma, dbeta, stream);
+    return WideLayerNormBackward(x, gamma, mean, reciprocal_std, dy, rows, width, workspace, dx, dgamma, dbeta, add,
+                                 stream);
   }
   int row_warps = 1;
   while (static_cast<int64_t>(row_warps) * kLanePacks * kWarpThreads * kPack < width) row_warps *= 2;
@@ -338,7 +339,7 @@ cudaError_t LayerNormBackward(const T* x, const T* gamma, const float* mean, con
   const cudaError_t error = Launch(GradientKernel<T>, dim3(parts), dim3(kWarpThreads, kGradientWarps), 0, stream, x,
                                    gamma, mean, reciprocal_std, dy, rows, width, rows_per_part, row_warps,
                                    PacksAligned(width, x, gamma, dy, dx), dx, workspace);
-  return error != cudaSuccess ? error : AddPartialSums(workspace, parts, width, dgamma, dbeta, stream);
+  return error != cudaSuccess ? error : PartialSums(workspace, parts, width, dgamma, dbeta, add, stream);
 }
 
 template cudaError_t LayerNormForward(const float*, const float*, const float*, int64_t, int64_t, float, float*, float*,
@@ -350,8 +351,8 @@ template cudaError_t LayerNormForwardOfSum(const float*, const float*, float*, c
 template cudaError_t LayerNormForwardOfSum(const Bf16*, const Bf16*, Bf16*, const Bf16*, const Bf16*, int64_t, int64_t,
                                            float, Bf16*, float*, float*, cudaStream_t);
 template cudaError_t LayerNormBackward(const float*, const float*, const float*, const float*, const float*, int64_t,
-                                       int64_t, float*, float*, float*, float*, cudaStream_t);
+                                       int64_t, float*, float*, float*, float*, bool, cudaStream_t);
 template cudaError_t LayerNormBackward(const Bf16*, const Bf16*, const float*, const float*, const Bf16*, int64_t,
-                                       int64_t, float*, Bf16*, float*, float*, cudaStream_t);
+                                       int64_t, float*, Bf16*, float*, float*, bool, cudaStream_t);
 
 }  // namespace penstock::cuda

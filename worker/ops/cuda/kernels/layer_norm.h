@@ -32,11 +32,11 @@ inline int64_t LayerNormWorkspaceBytes(int64_t rows, int64_t width) {
   const int64_t wide_bytes = 2 * ColumnSumWorkspaceBytes(rows, width);
   return bytes > wide_bytes ? bytes : wide_bytes;
 }
-// Adds to dx (rows, width), dgamma and dbeta (width).
+// Adds to dx (rows, width); writes dgamma and dbeta (width), or with `add` adds to them.
 template <typename T>
 cudaError_t LayerNormBackward(const T* x, const T* gamma, const float* mean, const float* reciprocal_std, const T* dy,
                               int64_t rows, int64_t width, float* workspace, T* dx, float* dgamma, float* dbeta,
-                              cudaStream_t stream);
+                              bool add, cudaStream_t stream);
 
 }  // namespace penstock::cuda
 
