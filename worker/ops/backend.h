@@ -68,6 +68,10 @@ class Backend {
   // Zeroed memory, aligned for any operation. RESOURCE_EXHAUSTED names the size.
   virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) = 0;
 
+  // Before a thread's first call here, and its first of a fence; the one that made the backend needn't. A thread that
+  // doesn't uses the machine's first device, and takes memory there.
+  virtual absl::Status EnterThread() { return absl::OkStatus(); }
+
   // Whether the host may read and write what Allocate gives. Where it may not, the runtime goes through copies.
   virtual bool host_memory() const { return true; }
   // Memory of the host from and to which copies go at full speed (pinned). Zeroed.

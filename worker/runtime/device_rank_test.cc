@@ -96,6 +96,17 @@ TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
   }
 }
 
+// A thread that doesn't say which device it means takes memory of the first one, which may be another worker's.
+TEST(DeviceRanksTest, NothingTouchesAnotherDevice) {
+  constexpr int kDeviceOfTheRank = 5;
+  const Machines machines = {
+      .backend = []() -> absl::StatusOr<std::unique_ptr<Backend>> { return CreateEmulatedDevice(kDeviceOfTheRank); }};
+  (void)TakeTouchedDevices();
+  const DeviceJob job = {.name = "", .job = {.steps = 2}, .placement = v1::ZeroSpec::PLACEMENT_LOCAL};
+  EXPECT_EQ(Train(job, machines).records.size(), 2u);
+  EXPECT_EQ(TakeTouchedDevices(), 1u << kDeviceOfTheRank);
+}
+
 // Waits of a step, from the difference of two jobs of unlike length: what begins and ends a job doesn't count.
 int64_t WaitsOfAStep(v1::ZeroSpec::Placement placement) {
   DeviceJob test{.name = "", .job = {.steps = 2}, .placement = placement};

@@ -124,6 +124,7 @@ absl::Status Mirror::Replay(const Entry& entry) {
 }
 
 void Mirror::Main() {
+  if (absl::Status entered = backend_->EnterThread(); !entered.ok()) return Abort(entered);
   while (true) {
     const Entry* entry = nullptr;
     {

@@ -77,7 +77,9 @@ using PinnedMemory = OwnedMemory<cudaFreeHost>;
 class DeviceOperations : public Backend {
  public:
   DeviceOperations(std::string description, std::unique_ptr<MatmulFactory> matmuls)
-      : description_(std::move(description)), matmuls_(std::move(matmuls)) {}
+      : description_(std::move(description)), matmuls_(std::move(matmuls)) {
+    cudaGetDevice(&device_);
+  }
 
   ~DeviceOperations() override {
     if (beside_ != nullptr) cudaStreamDestroy(beside_);
@@ -87,6 +89,10 @@ class DeviceOperations : public Backend {
   }
 
   std::string Describe() const override { return description_; }
+
+  absl::Status EnterThread() override {
+    return ToStatus(cudaSetDevice(device_), absl::StrCat("using cuda:", device_, " from another thread"));
+  }
 
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override {
     if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("an allocation of ", bytes, " bytes"));
@@ -281,6 +287,7 @@ class DeviceOperations : public Backend {
     return staging_->data() + std::exchange(staged_bytes_, staged_bytes_ + bytes);
   }
 
+  int device_ = 0;  // of the thread that made this
   const std::unique_ptr<MatmulFactory> matmuls_;
   HostWait wait_;
   // The rank's thread's, made when they are first needed.

@@ -23,6 +23,8 @@ std::unique_ptr<Backend> CreateNextEmulatedDevice() {
 
 int EmulatedDeviceOfThread() { return cuda::emulator::CurrentDevice(); }
 
+unsigned TakeTouchedDevices() { return cuda::emulator::TakeTouchedDevices(); }
+
 void* NewEmulatedStream() {
   cudaStream_t stream = nullptr;
   PENSTOCK_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);

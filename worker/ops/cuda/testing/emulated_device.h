@@ -19,6 +19,9 @@ std::unique_ptr<Backend> CreateNextEmulatedDevice();
 // The calling thread's.
 int EmulatedDeviceOfThread();
 
+// A bit for each device that got a context since the last call (streams.h).
+unsigned TakeTouchedDevices();
+
 // A stream of the thread's device that doesn't wait for the default one, for OpContext; it is never destroyed.
 void* NewEmulatedStream();
 

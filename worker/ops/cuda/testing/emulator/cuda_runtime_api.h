@@ -79,6 +79,7 @@ struct cudaDeviceProp {
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaSetDevice(int device);  // of the calling thread
+cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceSynchronize();
 inline cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;

@@ -1,6 +1,7 @@
 #include "worker/ops/cuda/testing/emulator/streams.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -58,6 +59,9 @@ namespace {
 using Stream = std::shared_ptr<CUstream_st>;
 
 thread_local int current_device = 0;
+std::atomic<unsigned> touched_devices{0};
+
+void Touch() { touched_devices |= 1u << current_device; }
 
 uint64_t Seed() {
   const char* const seed = std::getenv("PENSTOCK_EMULATOR_SEED");
@@ -75,6 +79,8 @@ constexpr std::chrono::microseconds kLags[] = {std::chrono::microseconds(100), s
 constexpr uint64_t kSpareMax = 64;
 // How long the others must have nothing to do before a slow stream goes on.
 constexpr std::chrono::microseconds kSlow(1000);
+// What others get done before it may, at most.
+constexpr uint64_t kSlowPicks = 2000;
 
 class Scheduler {
  public:
@@ -97,6 +103,7 @@ class Scheduler {
 
   // Null for one that there isn't.
   Stream Find(cudaStream_t handle) {
+    Touch();
     const std::lock_guard<std::mutex> lock(mutex_);
     if (handle == nullptr) {
       Stream& legacy = legacy_[current_device];
@@ -114,6 +121,11 @@ class Scheduler {
       const std::lock_guard<std::mutex> lock(mutex_);
       operation.number = stream->given = ++numbers_;
       if (operation.records != nullptr) operation.records->number = operation.number;
+      // Beside others it may be slow from its first operation on.
+      if (stream->queue.empty() && stream->kind == CUstream_st::Kind::kNonBlocking && random_() % 8 == 0) {
+        slow_ = stream;
+        mood_ = kSlowPicks;
+      }
       stream->queue.push_back(std::move(operation));
       if (!started_) std::thread([this] { Main(); }).detach();
       started_ = true;
@@ -341,6 +353,8 @@ class Scheduler {
 
 int CurrentDevice() { return current_device; }
 
+unsigned TakeTouchedDevices() { return touched_devices.exchange(0); }
+
 cudaError_t Enqueue(cudaStream_t handle, Touches touches, std::function<void()> work) {
   const Stream stream = Scheduler::Get().Find(handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
@@ -394,10 +408,17 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= emulator::DeviceCount()) return cudaErrorInvalidDevice;
   emulator::current_device = device;
+  emulator::Touch();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = emulator::current_device;
   return cudaSuccess;
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  emulator::Touch();
   emulator::WaitForDevice();
   return cudaSuccess;
 }
@@ -436,6 +457,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  emulator::Touch();
   if ((flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0) return cudaErrorInvalidValue;
   *event = new CUevent_st{emulator::current_device, (flags & cudaEventDisableTiming) == 0, nullptr};
   return cudaSuccess;
@@ -444,6 +466,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  emulator::Touch();
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
   delete event;
   return cudaSuccess;
@@ -462,12 +485,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  emulator::Touch();
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
   if (event->last != nullptr) Scheduler::Get().WaitFor(event->last);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  emulator::Touch();
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
   return event->last == nullptr || Scheduler::Get().Done(event->last) ? cudaSuccess : cudaErrorNotReady;
 }

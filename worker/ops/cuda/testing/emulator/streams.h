@@ -19,6 +19,10 @@ namespace penstock::cuda::emulator {
 // The calling thread's current device.
 int CurrentDevice();
 
+// Devices that some thread had as its current one when it called a function that makes a device's context where there
+// is none, since the last call: a bit for each. A context takes memory of the device, whoever's it is.
+unsigned TakeTouchedDevices();
+
 enum class Touches {
   kNothing,  // through Open (memory.h) alone
   kDevice,   // the device's memory, at the program's addresses
