@@ -173,7 +173,7 @@ TEST(DeviceRanksTest, TimesAreTheDevices) {
 }
 
 TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
-  const DeviceJob one{.name = "", .job = {.data = 2, .steps = 2}};
+  const DeviceJob one{.name = "", .job = {.data = 2, .steps = 3}};
   DeviceJob local = one;
   local.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
   local.job.pipeline = 2;

@@ -122,7 +122,8 @@ class Scheduler {
       operation.number = stream->given = ++numbers_;
       if (operation.records != nullptr) operation.records->number = operation.number;
       // Beside others it may be slow from its first operation on.
-      if (stream->queue.empty() && stream->kind == CUstream_st::Kind::kNonBlocking && random_() % 8 == 0) {
+      if (slow_ == nullptr && stream->queue.empty() && stream->kind == CUstream_st::Kind::kNonBlocking &&
+          random_() % 2 == 0) {
         slow_ = stream;
         mood_ = kSlowPicks;
       }
