@@ -24,6 +24,8 @@ void FillTrainingDefaults(v1::TrainingSpec* training) {
   if (!training->has_validation_samples()) training->set_validation_samples(64);
   // Checkpoints and the end have theirs anyway.
   if (!training->has_digest_every_steps()) training->set_digest_every_steps(0);
+  // As large language models are trained: they see each text once.
+  if (!training->has_dropout()) training->set_dropout(0);
   // What one can compare and recover to the bit.
   if (training->determinism() == v1::TrainingSpec::DETERMINISM_UNSPECIFIED) {
     training->set_determinism(v1::TrainingSpec::DETERMINISM_STRICT);

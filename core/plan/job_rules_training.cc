@@ -44,6 +44,7 @@ void CheckTraining(const v1::TrainingSpec& training, Violations* violations) {
                     absl::StrCat("has the unknown value ", static_cast<int>(training.determinism()),
                                  "; this version knows: strict, fast"));
   }
+  violations->CheckNumber("training.dropout", training.dropout(), {.low = 0, .high = 1, .high_open = true});
   violations->CheckInteger("training.validate_every_steps", training.validate_every_steps(), 0, kStepsMax);
   violations->CheckInteger("training.digest_every_steps", training.digest_every_steps(), 0, kStepsMax);
   // Never evaluated: the number doesn't matter.

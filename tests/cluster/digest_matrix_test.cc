@@ -18,6 +18,7 @@ struct JobClass {
   int tensor;
   int zero_stage;
   const char* precision;
+  const char* training_more = "";
 };
 
 enum class Victim { kNobody, kFirstRank, kLastRank, kShard, kCoordinator };
@@ -101,6 +102,7 @@ class DigestMatrixTest : public SharedClusterTest {
     plain.tensor = of.tensor;
     plain.zero_stage = of.zero_stage;
     plain.precision = of.precision;
+    plain.training_more = of.training_more;
     plain.hidden = 64;
     plain.steps = 40;
     // A tensor group adds up in every layer of every micro-batch.
@@ -127,7 +129,9 @@ class DigestMatrixTest : public SharedClusterTest {
   }
 };
 
-TEST_F(DigestMatrixTest, Data2Zero2) { CheckOneDigest({.data = 2, .tensor = 1, .zero_stage = 2, .precision = "fp32"}); }
+TEST_F(DigestMatrixTest, Data2Zero2) {
+  CheckOneDigest({.data = 2, .tensor = 1, .zero_stage = 2, .precision = "fp32", .training_more = ", dropout: 0.1"});
+}
 
 TEST_F(DigestMatrixTest, Tensor2) { CheckOneDigest({.data = 1, .tensor = 2, .zero_stage = 1, .precision = "fp32"}); }
 

@@ -95,14 +95,15 @@ int64_t Gpt2Layer::workspace_bytes() const {
                    mlp_proj_->workspace_bytes()});
 }
 
-absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, const Scratch& scratch, void* y) const {
+absl::Status Gpt2Layer::Forward(int layer, const Weights& weights, const Activations& a, const Scratch& scratch,
+                                void* y) const {
   const OpContext& context = scratch.context;
   PENSTOCK_RETURN_IF_ERROR(
       norm_->Forward(context, a.x, weights.ln_1_weight, weights.ln_1_bias, a.ln_1, a.ln_1_mean, a.ln_1_rstd));
   PENSTOCK_RETURN_IF_ERROR(qkv_->Forward(context, a.ln_1, weights.qkv_weight, weights.qkv_bias, a.qkv));
   PENSTOCK_RETURN_IF_ERROR(attention_->Forward(context, a.qkv, a.attention, a.log_sum_exp));
-  // What is summed up over a tensor group can't be added to before.
-  const bool adds = scratch.sum.tensor == nullptr && proj_->adds() && mlp_proj_->adds();
+  // What is summed up over a tensor group can't be added to before, nor can what is dropped from.
+  const bool adds = scratch.sum.tensor == nullptr && !scratch.dropout.on() && proj_->adds() && mlp_proj_->adds();
   if (adds) {
     PENSTOCK_RETURN_IF_ERROR(
         proj_->ForwardAdd(context, a.attention, weights.proj_weight, weights.proj_bias, a.x, a.mid));
@@ -112,6 +113,9 @@ absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, co
     PENSTOCK_RETURN_IF_ERROR(
         proj_->Forward(context, a.attention, weights.proj_weight, Replicated(weights.proj_bias), scratch.narrow));
     PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
+    if (scratch.dropout.on()) {
+      PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, AttentionSite(layer), scratch.narrow, scratch.narrow));
+    }
     PENSTOCK_RETURN_IF_ERROR(norm_->ForwardOfSum(context, a.x, scratch.narrow, a.mid, weights.ln_2_weight,
                                                  weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
   }
@@ -122,11 +126,15 @@ absl::Status Gpt2Layer::Forward(const Weights& weights, const Activations& a, co
   PENSTOCK_RETURN_IF_ERROR(
       mlp_proj_->Forward(context, a.gelu, weights.mlp_proj_weight, Replicated(weights.mlp_proj_bias), scratch.narrow));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
+  if (scratch.dropout.on()) {
+    PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, MlpSite(layer), scratch.narrow, scratch.narrow));
+  }
   return add_->Forward(context, a.mid, scratch.narrow, y);
 }
 
-absl::Status Gpt2Layer::Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
-                                 const Gradients& gradients, GradientMode mode, void* gradient) const {
+absl::Status Gpt2Layer::Backward(int layer, const Weights& weights, const Activations& activations,
+                                 const Scratch& scratch, const Gradients& gradients, GradientMode mode,
+                                 void* gradient) const {
   // Biases behind a tensor group's sum are one rank's.
   if (mode == GradientMode::kWrite && !shape_.adds_replicated()) {
     for (float* const bias : {gradients.proj_bias, gradients.mlp_proj_bias}) {
@@ -134,19 +142,25 @@ absl::Status Gpt2Layer::Backward(const Weights& weights, const Activations& acti
           backend_->Zero(scratch.context, bias, shape_.hidden * static_cast<int64_t>(sizeof(float))));
     }
   }
-  PENSTOCK_RETURN_IF_ERROR(MlpBackward(weights, activations, scratch, gradients, mode, gradient));
-  return AttentionBackward(weights, activations, scratch, gradients, mode, gradient);
+  PENSTOCK_RETURN_IF_ERROR(MlpBackward(layer, weights, activations, scratch, gradients, mode, gradient));
+  return AttentionBackward(layer, weights, activations, scratch, gradients, mode, gradient);
 }
 
 // gradient: from y to mid.
-absl::Status Gpt2Layer::MlpBackward(const Weights& weights, const Activations& a, const Scratch& scratch,
+absl::Status Gpt2Layer::MlpBackward(int layer, const Weights& weights, const Activations& a, const Scratch& scratch,
                                     const Gradients& gradients, GradientMode mode, void* gradient) const {
   const OpContext& context = scratch.context;
-  void* d_fc = scratch.wide;      // (B, T, F)
-  void* d_ln_2 = scratch.narrow;  // (B, T, C)
-  PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardWeight(context, a.gelu, gradient, gradients.mlp_proj_weight,
+  void* d_fc = scratch.wide;        // (B, T, F)
+  void* d_ln_2 = scratch.narrow;    // (B, T, C)
+  const void* d_branch = gradient;  // (B, T, C)
+  if (scratch.dropout.on()) {
+    void* const dropped = scratch.narrow;  // before d_ln_2
+    PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, MlpSite(layer), gradient, dropped));
+    d_branch = dropped;
+  }
+  PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardWeight(context, a.gelu, d_branch, gradients.mlp_proj_weight,
                                                      Replicated(gradients.mlp_proj_bias), mode));
-  PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardInputGelu(context, gradient, weights.mlp_proj_weight, a.fc, d_fc));
+  PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardInputGelu(context, d_branch, weights.mlp_proj_weight, a.fc, d_fc));
   PENSTOCK_RETURN_IF_ERROR(fc_->BackwardWeight(context, a.ln_2, d_fc, gradients.fc_weight, gradients.fc_bias, mode));
   PENSTOCK_RETURN_IF_ERROR(fc_->BackwardInput(context, d_fc, weights.fc_weight, d_ln_2));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, d_ln_2, shape_.boundary_elements()));
@@ -155,14 +169,21 @@ absl::Status Gpt2Layer::MlpBackward(const Weights& weights, const Activations& a
 }
 
 // gradient: from mid to x.
-absl::Status Gpt2Layer::AttentionBackward(const Weights& weights, const Activations& a, const Scratch& scratch,
-                                          const Gradients& gradients, GradientMode mode, void* gradient) const {
+absl::Status Gpt2Layer::AttentionBackward(int layer, const Weights& weights, const Activations& a,
+                                          const Scratch& scratch, const Gradients& gradients, GradientMode mode,
+                                          void* gradient) const {
   const OpContext& context = scratch.context;
   void* d_attention = scratch.narrow;  // (B, T, A)
   void* d_qkv = scratch.wide;          // (B, T, H, 3, D)
-  PENSTOCK_RETURN_IF_ERROR(proj_->BackwardWeight(context, a.attention, gradient, gradients.proj_weight,
+  const void* d_branch = gradient;     // (B, T, C)
+  if (scratch.dropout.on()) {
+    void* const dropped = a.mid;  // which the MLP's half has used
+    PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, AttentionSite(layer), gradient, dropped));
+    d_branch = dropped;
+  }
+  PENSTOCK_RETURN_IF_ERROR(proj_->BackwardWeight(context, a.attention, d_branch, gradients.proj_weight,
                                                  Replicated(gradients.proj_bias), mode));
-  PENSTOCK_RETURN_IF_ERROR(proj_->BackwardInput(context, gradient, weights.proj_weight, d_attention));
+  PENSTOCK_RETURN_IF_ERROR(proj_->BackwardInput(context, d_branch, weights.proj_weight, d_attention));
   PENSTOCK_RETURN_IF_ERROR(attention_->Backward(context, a.qkv, a.attention, a.log_sum_exp, d_attention, d_qkv));
   PENSTOCK_RETURN_IF_ERROR(
       qkv_->BackwardWeight(context, a.ln_1, d_qkv, gradients.qkv_weight, gradients.qkv_bias, mode));

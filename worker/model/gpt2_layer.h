@@ -1,7 +1,7 @@
 // A transformer layer of GPT-2 (Radford et al. 2019), pre-norm:
 //
-//   mid = x + proj(attention(qkv(ln_1(x))))
-//   y = mid + mlp.proj(gelu(mlp.fc(ln_2(mid))))
+//   mid = x + dropout(proj(attention(qkv(ln_1(x)))))
+//   y = mid + dropout(mlp.proj(gelu(mlp.fc(ln_2(mid)))))
 //
 // Tensor-parallel after Shoeybi et al. 2019: qkv and mlp.fc are split by their outputs (whole heads), proj and mlp.proj
 // by their inputs, so that each half of the layer needs one sum over the tensor group forward and one backward. Norms
@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/model/branch_dropout.h"
 #include "worker/model/gpt2_layer_tensors.h"
 #include "worker/model/gpt2_shape.h"
 #include "worker/model/group_sum.h"
@@ -55,6 +56,7 @@ class Gpt2Layer {
     void* wide;    // (B, T, max(3 A, F))
     OpContext context;
     GroupSum sum;
+    BranchDropout dropout;
   };
 
   static absl::StatusOr<std::unique_ptr<Gpt2Layer>> Create(const Gpt2Shape& shape, Backend* backend);
@@ -66,10 +68,12 @@ class Gpt2Layer {
   int64_t wide_bytes() const;
   int64_t workspace_bytes() const;
 
-  // Reads activations.x, writes the rest of them and y (B, T, C).
-  absl::Status Forward(const Weights& weights, const Activations& activations, const Scratch& scratch, void* y) const;
-  // gradient (B, T, C): on entry towards y, on return towards x. Adds to `gradients`, or with kWrite writes them.
-  absl::Status Backward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+  // Reads activations.x, writes the rest of them and y (B, T, C). `layer`: its number in the model.
+  absl::Status Forward(int layer, const Weights& weights, const Activations& activations, const Scratch& scratch,
+                       void* y) const;
+  // gradient (B, T, C): on entry towards y, on return towards x. May use up the activations. Adds to `gradients`, or
+  // with kWrite writes them.
+  absl::Status Backward(int layer, const Weights& weights, const Activations& activations, const Scratch& scratch,
                         const Gradients& gradients, GradientMode mode, void* gradient) const;
 
  private:
@@ -80,10 +84,11 @@ class Gpt2Layer {
   Pointer Replicated(Pointer bias) const {
     return shape_.adds_replicated() ? bias : nullptr;
   }
-  absl::Status MlpBackward(const Weights& weights, const Activations& activations, const Scratch& scratch,
+  absl::Status MlpBackward(int layer, const Weights& weights, const Activations& activations, const Scratch& scratch,
                            const Gradients& gradients, GradientMode mode, void* gradient) const;
-  absl::Status AttentionBackward(const Weights& weights, const Activations& activations, const Scratch& scratch,
-                                 const Gradients& gradients, GradientMode mode, void* gradient) const;
+  absl::Status AttentionBackward(int layer, const Weights& weights, const Activations& activations,
+                                 const Scratch& scratch, const Gradients& gradients, GradientMode mode,
+                                 void* gradient) const;
 
   const Gpt2Shape shape_;
   Backend* const backend_;

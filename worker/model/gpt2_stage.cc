@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "worker/model/branch_dropout.h"
 #include "worker/model/gpt2_head.h"
 #include "worker/model/gpt2_layer.h"
 #include "worker/model/gpt2_shape.h"
@@ -66,6 +67,7 @@ class Gpt2Stage : public StageModel {
     RegionId region;
     RegionId tokens_region;
     bool busy = false;
+    uint64_t first_sample = 0;  // of its micro-batch
     // Set by Bind.
     int32_t* tokens = nullptr;  // (B, T), on the first stage
     std::vector<Gpt2Layer::Activations> layers;
@@ -91,7 +93,13 @@ class Gpt2Stage : public StageModel {
   const GradientBucket& HeadBucket(int) const { return memory_.HeadBucket(); }
   const void* Weight(const std::string& name) const;
   float* Gradient(const std::string& name) const;
-  Gpt2Layer::Scratch LayerScratch() const { return {narrow_, wide_, context_, sum_}; }
+  // Of a training pass, else null.
+  BranchDropout DropoutOf(const Slot& slot, bool training) const {
+    return {.dropout = training ? dropout_.get() : nullptr, .first_sample = slot.first_sample};
+  }
+  Gpt2Layer::Scratch LayerScratch(const BranchDropout& dropout) const {
+    return {narrow_, wide_, context_, sum_, dropout};
+  }
   Gpt2Head::Scratch HeadScratch() const { return {narrow_, wide_, reductions_, context_, sum_}; }
 
   // Constant after Plan.
@@ -99,6 +107,7 @@ class Gpt2Stage : public StageModel {
   const ParameterTable table_;
   const StageOptions options_;
   Backend* const backend_;
+  std::unique_ptr<Dropout> dropout_;  // null: nothing is dropped
   std::unique_ptr<Embedding> embedding_;
   std::unique_ptr<Gpt2Layer> layer_;
   std::unique_ptr<Gpt2Head> head_;
@@ -151,6 +160,13 @@ absl::Status Gpt2Stage::Plan(MemoryPlan* plan) {
   }
   int64_t wide = 0;
   int64_t workspace = 0;
+  if (options_.dropout > 0) {
+    PENSTOCK_ASSIGN_OR_RETURN(dropout_, backend_->CreateDropout({.samples = shape_.batch,
+                                                                 .elements = shape_.seq_length * shape_.hidden,
+                                                                 .rule = DropoutRuleOf(options_.dropout, options_.seed),
+                                                                 .type = shape_.type}));
+    workspace = std::max(workspace, dropout_->workspace_bytes());
+  }
   if (first()) {
     PENSTOCK_ASSIGN_OR_RETURN(embedding_, backend_->CreateEmbedding({.batch = shape_.batch,
                                                                      .seq_length = shape_.seq_length,
@@ -318,7 +334,9 @@ absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
         backend_->Copy(context_, args.tokens.data(), slot->tokens, static_cast<int64_t>(args.tokens.size_bytes())));
     const void* positions = shape_.adds_replicated() ? wpe_ : nullptr;
     PENSTOCK_RETURN_IF_ERROR(embedding_->Forward(context_, slot->tokens, wte_, positions, slot->input));
-    return sum_(context_, slot->input, shape_.boundary_elements());
+    PENSTOCK_RETURN_IF_ERROR(sum_(context_, slot->input, shape_.boundary_elements()));
+    const BranchDropout dropout = DropoutOf(*slot, args.training);
+    return dropout.on() ? dropout(context_, kEmbeddingSite, slot->input, slot->input) : absl::OkStatus();
   }
   if (args.input.data() == slot->input) return absl::OkStatus();
   return backend_->Copy(context_, args.input.data(), slot->input, static_cast<int64_t>(args.input.size_bytes()));
@@ -327,13 +345,15 @@ absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
 absl::StatusOr<LossSum> Gpt2Stage::Forward(int slot_index, const ForwardArgs& args) {
   PENSTOCK_RETURN_IF_ERROR(CheckForward(slot_index, args));
   Slot& slot = slots_[static_cast<size_t>(slot_index)];
+  slot.first_sample = args.first_sample;
   PENSTOCK_RETURN_IF_ERROR(ReadInput(args, &slot));
+  const Gpt2Layer::Scratch scratch = LayerScratch(DropoutOf(slot, args.training));
   for (size_t i = 0; i < slot.layers.size(); ++i) {
     void* y = i + 1 < slot.layers.size() ? slot.layers[i + 1].x
               : last()                   ? slot.head.x
                                          : static_cast<void*>(args.output.data());
     PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
-    PENSTOCK_RETURN_IF_ERROR(layer_->Forward(layer_weights_[i], slot.layers[i], LayerScratch(), y));
+    PENSTOCK_RETURN_IF_ERROR(layer_->Forward(layers_[i], layer_weights_[i], slot.layers[i], scratch, y));
   }
   LossSum loss;
   if (last()) {
@@ -419,6 +439,7 @@ absl::Status Gpt2Stage::Backward(int slot_index, std::span<const std::byte> grad
 // gradient (B, T, C): on entry towards the stage's output (ignored on the last stage), on return towards its input.
 absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
   PENSTOCK_RETURN_IF_ERROR(BeginGradients());
+  const BranchDropout dropout = DropoutOf(slot, /*training=*/true);
   if (last()) {
     PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, options_.blocks.end - 1, [&] {
       return head_->Backward(head_weights_, slot.head, HeadScratch(), head_gradients_, gradient);
@@ -428,11 +449,13 @@ absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
     PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
     const GradientMode mode = std::exchange(layers_cleared_[i], false) ? GradientMode::kWrite : GradientMode::kAdd;
     PENSTOCK_RETURN_IF_ERROR(InBucket(&Gpt2Stage::BlockBucket, layers_[i] + 1, [&] {
-      return layer_->Backward(layer_weights_[i], slot.layers[i], LayerScratch(), layer_gradients_[i], mode, gradient);
+      return layer_->Backward(layers_[i], layer_weights_[i], slot.layers[i], LayerScratch(dropout), layer_gradients_[i],
+                              mode, gradient);
     }));
   }
   if (!first()) return absl::OkStatus();
   PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
+  if (dropout.on()) PENSTOCK_RETURN_IF_ERROR(dropout(context_, kEmbeddingSite, gradient, gradient));
   return InBucket(&Gpt2Stage::BlockBucket, 0, [&] {
     float* positions = shape_.adds_replicated() ? wpe_gradient_ : nullptr;
     return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, positions);

@@ -62,6 +62,10 @@ struct StageOptions {
   bool bucketed = false;
   // Of weights, activations and their gradients; parameters' gradients are fp32.
   DataType type = DataType::kFloat32;
+  // In training passes: the probability of an element of the embedding, or of what half a layer adds to the residual
+  // stream, to be dropped; and what the choice depends on beside the sample (core/random/dropout_rule.h).
+  double dropout = 0;
+  uint64_t seed = 0;
 };
 
 struct ForwardArgs {
@@ -73,6 +77,8 @@ struct ForwardArgs {
   std::span<const std::byte> input = {};
   // Other stages than the last: (B, T, C), written.
   std::span<std::byte> output = {};
+  // The micro-batch's first sample, counted over the whole job; the others follow. Of use where something is dropped.
+  uint64_t first_sample = 0;
   // False in validation: no gradient is touched and the slot is free again when the call returns.
   bool training = true;
   // On the last stage: leave the loss with the device, for TakeLosses. It costs the device a pause to ask for each.

@@ -69,17 +69,23 @@ TEST_P(StageModelInType, DepthAndMicroBatchesInFlightChangeNoBit) {
   const auto tokens = RandomTokens(8 * 17, 37, 1);
   const auto targets = RandomTokens(8 * 17, 37, 2);
   const auto backend = CreateCpuBackend({.threads = 2}).value();
+  double dropout = 0;
   const auto run = [&](const std::vector<int>& cuts, int slots) {
-    const auto pipeline =
-        LocalPipeline::Create(
-            spec, table, {.stages = Stages(table, cuts), .micro_batch_size = 2, .slots = slots, .type = GetParam()},
-            backend.get())
-            .value();
+    const auto pipeline = LocalPipeline::Create(spec, table,
+                                                {.stages = Stages(table, cuts),
+                                                 .micro_batch_size = 2,
+                                                 .slots = slots,
+                                                 .type = GetParam(),
+                                                 .first_sample = 100,
+                                                 .dropout = dropout,
+                                                 .seed = 3},
+                                                backend.get())
+                              .value();
     pipeline->SetWeights(weights);
     pipeline->Step(tokens, targets).value();  // the second step finds dirty memory
     auto result = pipeline->Step(tokens, targets).value();
     const LossSum evaluated = pipeline->Evaluate(tokens, targets).value();
-    EXPECT_EQ(evaluated.loss, result.loss.loss);
+    EXPECT_EQ(evaluated.loss == result.loss.loss, dropout == 0);
     EXPECT_EQ(evaluated.target_count, 8 * 17);
     return result;
   };
@@ -91,6 +97,10 @@ TEST_P(StageModelInType, DepthAndMicroBatchesInFlightChangeNoBit) {
       EXPECT_TRUE(run(cut, slots) == once) << cut.size() + 1 << " stages, " << slots << " slots";
     }
   }
+  dropout = 0.1;
+  const LocalPipeline::StepResult dropped = run({}, 1);
+  EXPECT_NE(dropped.loss.loss, once.loss.loss);
+  for (const std::vector<int>& cut : cuts) EXPECT_TRUE(run(cut, 2) == dropped) << cut.size() + 1 << " stages";
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, StageModelInType, testing::Values(DataType::kFloat32, DataType::kBfloat16),

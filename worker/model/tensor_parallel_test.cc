@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/model/test_gpt2.h"
+#include "core/random/dropout_rule.h"
 #include "gtest/gtest.h"
 #include "worker/model/stage_model.h"
 #include "worker/model/testing/reference_gpt2.h"
@@ -16,15 +17,22 @@ namespace {
 
 class TensorParallelTest : public testing::Test {
  protected:
+  static constexpr uint64_t kFirstSample = 40;
+  static constexpr uint64_t kSeed = 5;
+
   struct Run {
     LocalPipeline::StepResult step;
     LossSum evaluated;
   };
 
   // Of two steps, of which the second finds dirty memory.
-  Run Step(int degree, const std::vector<BlockRange>& stages) {
+  Run Step(int degree, const std::vector<BlockRange>& stages, double dropout = 0) {
     const auto pipeline =
-        TensorPipeline::Create(spec_, table_, {.stages = stages, .micro_batch_size = 2}, degree).value();
+        TensorPipeline::Create(
+            spec_, table_,
+            {.stages = stages, .micro_batch_size = 2, .first_sample = kFirstSample, .dropout = dropout, .seed = kSeed},
+            degree)
+            .value();
     pipeline->SetWeights(ToFloats(weights_));
     pipeline->Step(tokens_, targets_).value();
     return {pipeline->Step(tokens_, targets_).value(), pipeline->Evaluate(tokens_, targets_).value()};
@@ -53,6 +61,27 @@ TEST_F(TensorParallelTest, EveryGradientMatchesFiniteDifferencesInDouble) {
     EXPECT_EQ(run.step.loss.target_count, 19);
     EXPECT_NEAR(run.step.loss.loss, loss(weights_), 1e-6 * loss(weights_));
     EXPECT_EQ(run.evaluated.loss, run.step.loss.loss);
+    for (const Parameter& parameter : table_.parameters()) {
+      const auto part = [&](const auto& all) {
+        return std::vector(all.begin() + parameter.begin, all.begin() + parameter.end);
+      };
+      EXPECT_LT(RelativeError(part(run.step.gradients), part(expected)), 1e-5)
+          << parameter.name << ", degree " << degree;
+    }
+  }
+}
+
+TEST_F(TensorParallelTest, WithDropoutEveryGradientMatchesFiniteDifferencesInDouble) {
+  const reference::Gpt2Dropout dropout = {.rule = DropoutRuleOf(0.3, kSeed), .first_sample = kFirstSample};
+  const auto loss = [&](const auto& w) { return reference::Gpt2Loss(spec_, table_, w, tokens_, targets_, dropout); };
+  const auto expected = NumericalGradient(loss, weights_);
+  for (const int degree : {1, 2, 4}) {
+    const Run run = Step(degree, {All()}, 0.3);
+    EXPECT_EQ(run.step.loss.target_count, 19);
+    EXPECT_NEAR(run.step.loss.loss, loss(weights_), 1e-6 * loss(weights_));
+    EXPECT_NEAR(run.evaluated.loss, reference::Gpt2Loss(spec_, table_, weights_, tokens_, targets_),
+                1e-6 * run.evaluated.loss)
+        << "nothing is dropped in validation";
     for (const Parameter& parameter : table_.parameters()) {
       const auto part = [&](const auto& all) {
         return std::vector(all.begin() + parameter.begin, all.begin() + parameter.end);

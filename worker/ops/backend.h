@@ -18,6 +18,7 @@
 #include "core/base/data_type.h"
 #include "core/optimizer/adamw.h"
 #include "worker/ops/attention.h"
+#include "worker/ops/dropout.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/gelu.h"
 #include "worker/ops/host_wait.h"
@@ -128,6 +129,7 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<Gelu>> CreateGelu(int64_t elements, DataType type = DataType::kFloat32) = 0;
   virtual absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements,
                                                                          DataType type = DataType::kFloat32) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Dropout>> CreateDropout(const DropoutShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) = 0;
   virtual absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(const LinearCrossEntropyShape&) {
     return absl::UnimplementedError("this device has no output head with its loss in one operation");

@@ -4,6 +4,7 @@ OPERATION_TESTS = [
     "attention_test",
     "backend_test",
     "bfloat16_test",
+    "dropout_test",
     "elementwise_test",
     "embedding_test",
     "layer_norm_test",

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "worker/ops/attention.h"
+#include "worker/ops/dropout.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/layer_norm.h"
 #include "worker/ops/linear.h"
@@ -42,6 +43,9 @@ inline absl::Status CheckShape(const AttentionShape& shape) {
   return CheckPositive(
       "attention",
       {{"batch", shape.batch}, {"seq_length", shape.seq_length}, {"heads", shape.heads}, {"head_dim", shape.head_dim}});
+}
+inline absl::Status CheckShape(const DropoutShape& shape) {
+  return CheckPositive("dropout", {{"samples", shape.samples}, {"elements", shape.elements}});
 }
 inline absl::Status CheckShape(const EmbeddingShape& shape) {
   return CheckPositive("embedding", {{"batch", shape.batch},

@@ -134,7 +134,8 @@ absl::Status StageExecutor::Forward(int micro_batch, const RunOptions& options) 
   args.training = !options.validation;
   args.loss_later = true;
   const bool reads = plan_.first_stage() || plan_.last_stage();
-  const SampleWindow window = reads ? options.samples(micro_batch) : SampleWindow{};
+  const SampleWindow window = options.samples(micro_batch);
+  args.first_sample = window.begin;
   if (reads) {
     RankClock::Scope reading(*env_.clock, Activity::kData);
     // The file is the same for every try.

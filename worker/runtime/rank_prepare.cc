@@ -69,8 +69,9 @@ absl::Status RankRunner::PlanRank(Session& session) {
                            .slots = plan.slots,
                            .tensor = plan.parameters.tensor,
                            .bucketed = plan.bucketed(),
-
-                           .type = ComputeType(spec)};
+                           .type = ComputeType(spec),
+                           .dropout = spec.training().dropout(),
+                           .seed = spec.training().seed()};
   PENSTOCK_ASSIGN_OR_RETURN(session.model,
                             CreateStageModel(spec.model(), plan.table, stage, session.backend.get(), &session.memory));
   session.executor.emplace(plan, session.validation);

@@ -21,7 +21,9 @@ absl::StatusOr<std::unique_ptr<LocalPipeline>> LocalPipeline::Create(const v1::M
                                        .micro_batch_size = options.micro_batch_size,
                                        .slots = options.slots,
                                        .tensor = options.tensor == nullptr ? TensorShard{} : options.tensor->shard(),
-                                       .type = options.type},
+                                       .type = options.type,
+                                       .dropout = options.dropout,
+                                       .seed = options.seed},
                                       backend, &plan));
     PENSTOCK_ASSIGN_OR_RETURN(Arena arena, Arena::Allocate(plan, backend));
     stage.arena = std::make_unique<Arena>(std::move(arena));
@@ -49,7 +51,7 @@ void LocalPipeline::SetWeights(std::span<const float> weights) {
   }
 }
 
-absl::StatusOr<LossSum> LocalPipeline::ForwardAll(int slot, std::span<const int32_t> tokens,
+absl::StatusOr<LossSum> LocalPipeline::ForwardAll(int slot, uint64_t first_sample, std::span<const int32_t> tokens,
                                                   std::span<const int32_t> targets, bool training) {
   std::vector<std::byte> boundary;
   LossSum loss;
@@ -62,6 +64,7 @@ absl::StatusOr<LossSum> LocalPipeline::ForwardAll(int slot, std::span<const int3
     if (last) args.targets = targets;
     args.input = boundary;
     args.output = output;
+    args.first_sample = first_sample;
     args.training = training;
     PENSTOCK_ASSIGN_OR_RETURN(loss, stage.model->Forward(slot, args));
     boundary = std::move(output);
@@ -90,8 +93,10 @@ absl::StatusOr<LocalPipeline::StepResult> LocalPipeline::Step(std::span<const in
   for (int i = 0; i < micro_batches + options_.slots - 1; ++i) {
     if (i < micro_batches) {
       const size_t at = static_cast<size_t>(i) * size;
-      PENSTOCK_ASSIGN_OR_RETURN(const LossSum loss, ForwardAll(i % options_.slots, tokens.subspan(at, size),
-                                                               targets.subspan(at, size), true));
+      const uint64_t first_sample = options_.first_sample + static_cast<uint64_t>(i * options_.micro_batch_size);
+      PENSTOCK_ASSIGN_OR_RETURN(
+          const LossSum loss,
+          ForwardAll(i % options_.slots, first_sample, tokens.subspan(at, size), targets.subspan(at, size), true));
       result.loss.loss += loss.loss;
       result.loss.target_count += loss.target_count;
     }
@@ -107,7 +112,7 @@ absl::StatusOr<LossSum> LocalPipeline::Evaluate(std::span<const int32_t> tokens,
   LossSum sum;
   for (size_t at = 0; at < tokens.size(); at += size) {
     PENSTOCK_ASSIGN_OR_RETURN(const LossSum loss,
-                              ForwardAll(0, tokens.subspan(at, size), targets.subspan(at, size), false));
+                              ForwardAll(0, 0, tokens.subspan(at, size), targets.subspan(at, size), false));
     sum.loss += loss.loss;
     sum.target_count += loss.target_count;
   }

@@ -29,6 +29,10 @@ class LocalPipeline {
     // The pipeline of one rank of this group, whose others run on threads of their own; null for a whole one.
     TensorGroup* tensor = nullptr;
     DataType type = DataType::kFloat32;
+    // Of every step's first sample, where something is dropped.
+    uint64_t first_sample = 0;
+    double dropout = 0;
+    uint64_t seed = 0;
   };
   struct StepResult {
     LossSum loss;
@@ -56,8 +60,8 @@ class LocalPipeline {
   };
 
   LocalPipeline(const ParameterTable& table, const Options& options) : table_(table), options_(options) {}
-  absl::StatusOr<LossSum> ForwardAll(int slot, std::span<const int32_t> tokens, std::span<const int32_t> targets,
-                                     bool training);
+  absl::StatusOr<LossSum> ForwardAll(int slot, uint64_t first_sample, std::span<const int32_t> tokens,
+                                     std::span<const int32_t> targets, bool training);
   absl::Status BackwardAll(int slot);
   std::vector<float> Gradients() const;
 

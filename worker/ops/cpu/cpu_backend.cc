@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "core/optimizer/square_sum.h"
 #include "worker/ops/cpu/attention.h"
+#include "worker/ops/cpu/dropout.h"
 #include "worker/ops/cpu/embedding.h"
 #include "worker/ops/cpu/gelu.h"
 #include "worker/ops/cpu/host_memory.h"
@@ -114,6 +115,11 @@ class CpuBackend : public Backend {
   absl::StatusOr<std::unique_ptr<ResidualAdd>> CreateResidualAdd(int64_t elements, DataType type) override {
     PENSTOCK_RETURN_IF_ERROR(CheckPositive("residual add", {{"elements", elements}}));
     return cpu::CreateResidualAdd(elements, type, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<Dropout>> CreateDropout(const DropoutShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
+    return cpu::CreateDropout(shape, threads_);
   }
 
   absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {

@@ -9,6 +9,7 @@
 
 #include "core/base/bfloat16.h"
 #include "core/base/vector_isa.h"
+#include "core/random/dropout_rule.h"
 
 namespace penstock::cpu {
 
@@ -46,6 +47,9 @@ struct Kernels {
   void (*gelu_forward)(const T* x, T* y, int64_t count);
   // dx may be dy.
   void (*gelu_backward)(const T* x, const T* dy, T* dx, int64_t count);
+  // y = dropout(x), `count` elements of a sample from `first_block` on. y may be x.
+  void (*dropout)(const DropoutRule& rule, uint64_t sample, uint32_t site, uint32_t first_block, const T* x, T* y,
+                  int64_t count);
 
   // One row. y = (x - mean) / std * gamma + beta.
   void (*layer_norm_forward)(const T* x, const T* gamma, const T* beta, int64_t width, float epsilon, T* y, float* mean,

@@ -45,6 +45,9 @@ std::vector<std::vector<std::byte>> RunAll(VectorIsa isa) {
   kernels.gelu_backward(x.data(), y.data(), out.data(), kRows * kWidth);
   all.push_back(BytesOf(out));
 
+  kernels.dropout(DropoutRuleOf(0.3, 5), 9, 2, 3, x.data(), out.data(), kRows * kWidth);
+  all.push_back(BytesOf(out));
+
   std::vector<float> sums(kWidth, 0.5F), more(kWidth, 0.25F), mean(kRows), std(kRows);
   kernels.accumulate(x.data(), sums.data(), kWidth);
   kernels.column_sums(x.data(), kRows, kWidth, 3, kWidth, sums.data());

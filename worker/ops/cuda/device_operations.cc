@@ -253,6 +253,11 @@ class DeviceOperations : public Backend {
     return cuda::CreateResidualAdd(elements, type);
   }
 
+  absl::StatusOr<std::unique_ptr<Dropout>> CreateDropout(const DropoutShape& shape) override {
+    PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
+    return cuda::CreateDropout(shape);
+  }
+
   absl::StatusOr<std::unique_ptr<Embedding>> CreateEmbedding(const EmbeddingShape& shape) override {
     PENSTOCK_RETURN_IF_ERROR(CheckShape(shape));
     return cuda::CreateEmbedding(shape);

@@ -1,6 +1,7 @@
 #include "worker/ops/cuda/kernels/elementwise.h"
 
 #include "worker/cuda/status.h"
+#include "worker/ops/cuda/kernels/dropout.h"
 #include "worker/ops/cuda/operations.h"
 
 namespace penstock::cuda {
@@ -43,7 +44,26 @@ class CudaResidualAdd : public ResidualAdd {
   const DataType type_;
 };
 
+class CudaDropout : public Dropout {
+ public:
+  explicit CudaDropout(const DropoutShape& shape) : shape_(shape) {}
+
+  absl::Status Apply(const OpContext& context, uint64_t first_sample, uint32_t site, const void* x,
+                     void* y) const override {
+    return ByType(shape_.type, [&](auto type) {
+      return ToStatus(ApplyDropout(shape_.rule, first_sample, site, shape_.samples, shape_.elements, As(x, type),
+                                   As(y, type), StreamOf(context)),
+                      "dropout");
+    });
+  }
+
+ private:
+  const DropoutShape shape_;
+};
+
 }  // namespace
+
+std::unique_ptr<Dropout> CreateDropout(const DropoutShape& shape) { return std::make_unique<CudaDropout>(shape); }
 
 std::unique_ptr<Gelu> CreateGelu(int64_t elements, DataType type) { return std::make_unique<CudaGelu>(elements, type); }
 

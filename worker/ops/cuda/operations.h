@@ -11,6 +11,7 @@
 #include "worker/ops/attention.h"
 #include "worker/ops/cuda/kernels/bf16.h"
 #include "worker/ops/cuda/matmul.h"
+#include "worker/ops/dropout.h"
 #include "worker/ops/embedding.h"
 #include "worker/ops/gelu.h"
 #include "worker/ops/layer_norm.h"
@@ -25,6 +26,7 @@ std::unique_ptr<LayerNorm> CreateLayerNorm(const LayerNormShape& shape);
 absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const AttentionShape& shape);
 std::unique_ptr<Gelu> CreateGelu(int64_t elements, DataType type);
 std::unique_ptr<ResidualAdd> CreateResidualAdd(int64_t elements, DataType type);
+std::unique_ptr<Dropout> CreateDropout(const DropoutShape& shape);
 std::unique_ptr<Embedding> CreateEmbedding(const EmbeddingShape& shape);
 absl::StatusOr<std::unique_ptr<LinearCrossEntropy>> CreateLinearCrossEntropy(const LinearCrossEntropyShape& shape,
                                                                              MatmulFactory* matmuls);

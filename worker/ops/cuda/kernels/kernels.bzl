@@ -8,6 +8,7 @@ KERNELS = [
     "attention_tensor_gradient",
     "column_sum",
     "cross_entropy",
+    "dropout",
     "elementwise",
     "embedding",
     "layer_norm",
