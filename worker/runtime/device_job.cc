@@ -14,6 +14,7 @@ v1::JobSpec SpecOf(const DeviceJob& job) {
   spec.mutable_parallel()->mutable_zero()->set_mirror(job.mirror);
   spec.mutable_training()->set_precision(job.precision);
   spec.mutable_training()->set_global_batch_size(spec.training().global_batch_size() * job.micro_batches);
+  spec.mutable_training()->set_dropout(job.dropout);
   FillDefaults(&spec);
   for (const v1::JobViolation& violation : CheckJob(spec)) {
     ADD_FAILURE() << violation.field() << ": " << violation.message();

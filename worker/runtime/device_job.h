@@ -24,6 +24,7 @@ struct DeviceJob {
   v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
   // Times as many of them.
   uint32_t micro_batches = 1;
+  double dropout = 0;
 };
 
 inline void PrintTo(const DeviceJob& job, std::ostream* out) { *out << job.name; }

@@ -48,25 +48,26 @@ TEST_P(DeviceRankTest, TrainsAsTheCpuDoes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Jobs, DeviceRankTest,
-                         testing::Values(DeviceJob{.name = "OneStage", .job = {.steps = 2, .validate_every = 1}},
-                                         // More than there are buffers for their tokens.
-                                         DeviceJob{.name = "ManyMicroBatches", .job = {.steps = 1}, .micro_batches = 6},
-                                         DeviceJob{.name = "Zero2",
-                                                   .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
-                                         DeviceJob{.name = "Tensor", .job = {.pipeline = 2, .steps = 2, .tensor = 2}},
-                                         DeviceJob{.name = "Mirror",
-                                                   .job = {.pipeline = 2, .data = 2, .steps = 2},
-                                                   .placement = v1::ZeroSpec::PLACEMENT_LOCAL},
-                                         DeviceJob{.name = "Published",
-                                                   .job = {.data = 2, .steps = 2},
-                                                   .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
-                                                   .mirror = v1::ZeroSpec::MIRROR_OFF},
-                                         DeviceJob{.name = "Bf16",
-                                                   .job = {.pipeline = 2, .steps = 2},
-                                                   .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
-                                                   .precision = v1::TrainingSpec::PRECISION_BF16}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, DeviceRankTest,
+    testing::Values(DeviceJob{.name = "OneStage", .job = {.steps = 2, .validate_every = 1}},
+                    // More than there are buffers for their tokens.
+                    DeviceJob{.name = "ManyMicroBatches", .job = {.steps = 1}, .micro_batches = 6},
+                    DeviceJob{.name = "Zero2", .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
+                    DeviceJob{.name = "Tensor", .job = {.pipeline = 2, .steps = 2, .tensor = 2}},
+                    DeviceJob{.name = "Dropout", .job = {.pipeline = 2, .steps = 2}, .dropout = 0.1},
+                    DeviceJob{.name = "Mirror",
+                              .job = {.pipeline = 2, .data = 2, .steps = 2},
+                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL},
+                    DeviceJob{.name = "Published",
+                              .job = {.data = 2, .steps = 2},
+                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                              .mirror = v1::ZeroSpec::MIRROR_OFF},
+                    DeviceJob{.name = "Bf16",
+                              .job = {.pipeline = 2, .steps = 2},
+                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                              .precision = v1::TrainingSpec::PRECISION_BF16}),
+    [](const auto& info) { return info.param.name; });
 
 // What makes the other tests here worth something.
 TEST(DeviceRanksTest, TheHostCantTouchADevicesMemory) {
