@@ -203,15 +203,15 @@ class DeviceOperations : public Backend {
     PENSTOCK_ASSIGN_OR_RETURN(std::byte* const staged, Stage(context, static_cast<int64_t>(list_bytes)));
     auto* const list = reinterpret_cast<SquarePiece*>(staged);
     for (size_t i = 0; i < pieces.size(); ++i) list[i] = {pieces[i].data(), static_cast<int64_t>(pieces[i].size())};
-    // From the stream's own pool: neither the device nor the host waits for it.
-    void* memory = nullptr;
-    PENSTOCK_RETURN_IF_ERROR(
-        ToStatus(cudaMallocAsync(&memory, list_bytes + bytes, stream), "memory for sums of squares"));
-    const absl::Cleanup free = [&] { cudaFreeAsync(memory, stream); };
-    double* const device_sums = reinterpret_cast<double*>(static_cast<std::byte*>(memory) + list_bytes);
+    const auto needed = static_cast<int64_t>(list_bytes + bytes);
+    if (square_sums_ == nullptr || square_sums_->size() < needed) {
+      PENSTOCK_ASSIGN_OR_RETURN(square_sums_, Allocate(needed));
+    }
+    std::byte* const memory = square_sums_->data();
+    double* const device_sums = reinterpret_cast<double*>(memory + list_bytes);
     PENSTOCK_RETURN_IF_ERROR(
         ToStatus(cudaMemcpyAsync(memory, list, list_bytes, cudaMemcpyDefault, stream), "sums of squares"));
-    PENSTOCK_RETURN_IF_ERROR(ToStatus(SumsOfSquares(static_cast<const SquarePiece*>(memory),
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(SumsOfSquares(reinterpret_cast<const SquarePiece*>(memory),
                                                     static_cast<int64_t>(pieces.size()), device_sums, stream),
                                       "sums of squares"));
     return ToStatus(cudaMemcpyAsync(sums, device_sums, bytes, cudaMemcpyDefault, stream), "sums of squares");
@@ -300,6 +300,7 @@ class DeviceOperations : public Backend {
   std::array<cudaEvent_t, kLayersAheadMax> paces_{};
   size_t next_pace_ = 0;
   std::unique_ptr<DeviceMemory> staging_;
+  std::unique_ptr<DeviceMemory> square_sums_;  // their list and themselves
   int64_t staged_bytes_ = 0;
 };
 

@@ -90,8 +90,6 @@ inline cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVer
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMalloc(void** memory, size_t bytes);
 cudaError_t cudaFree(void* memory);
-cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t);
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t);
 cudaError_t cudaMallocHost(void** memory, size_t bytes);
 cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemset(void* to, int value, size_t bytes);

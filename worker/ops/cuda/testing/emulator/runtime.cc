@@ -145,19 +145,6 @@ cudaError_t cudaFree(void* memory) {
   return emulator::FreeDevice(memory) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
-  const int device = emulator::DeviceOfStream(stream);
-  if (device < 0) return cudaErrorInvalidResourceHandle;
-  *memory = bytes == 0 ? nullptr : emulator::AllocateDevice(device, bytes);
-  return bytes > 0 && *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
-}
-
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
-  if (memory == nullptr) return cudaSuccess;
-  if (emulator::DeviceOf(memory) < 0) return cudaErrorInvalidValue;
-  return emulator::Enqueue(stream, emulator::Touches::kNothing, [memory] { emulator::FreeDevice(memory); });
-}
-
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   if (emulator::Coin()) emulator::WaitForDevice();
   *memory = emulator::AllocatePinned(bytes);
