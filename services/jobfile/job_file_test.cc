@@ -103,7 +103,9 @@ TEST(JobFileTest, UnknownKeysAreExplained) {
             "job.yaml:3: model.head: there is no such field; did you mean `heads`?");
   EXPECT_EQ(ErrorOf("heads: 4\n"), "job.yaml:1: heads: there is no such field here; did you mean `model.heads`?");
   EXPECT_EQ(ErrorOf("data: {dropout: 4}\n"),
-            "job.yaml:1: data.dropout: there is no such field; the fields here are path, format, validation_ratio");
+            "job.yaml:1: data.dropout: there is no such field here; did you mean `training.dropout`?");
+  EXPECT_EQ(ErrorOf("data: {epochs: 4}\n"),
+            "job.yaml:1: data.epochs: there is no such field; the fields here are path, format, validation_ratio");
   EXPECT_THAT(ErrorOf("checkpoint: {resume_path: x}"), HasSubstr("write the path as checkpoint.resume"));
   EXPECT_THAT(ErrorOf("model: {<<: {heads: 3}}"), HasSubstr("merge keys aren't read"));
   EXPECT_THAT(ErrorOf("[a]: 3"), HasSubstr("a key that isn't a name"));
