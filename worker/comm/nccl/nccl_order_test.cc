@@ -15,7 +15,7 @@
 #include "worker/comm/fake/rendezvous.h"
 #include "worker/comm/nccl/nccl_communicator.h"
 #include "worker/ops/cuda/testing/emulated_device.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 namespace penstock {
 namespace {

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "core/base/bfloat16.h"
-#include "worker/ops/cuda/testing/emulator/memory.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 namespace penstock::nccl_emulator {
 namespace {

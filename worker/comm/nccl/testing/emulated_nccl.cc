@@ -11,7 +11,7 @@
 
 #include "worker/comm/nccl/testing/emulated_communicator.h"
 #include "worker/cuda/testing/emulated_library.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 // A program's handle.
 struct ncclComm {

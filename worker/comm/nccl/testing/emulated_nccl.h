@@ -1,4 +1,4 @@
-// NCCL on the emulator's streams (worker/ops/cuda/testing/emulator), between ranks that are threads or processes of one
+// NCCL on the emulator's streams (worker/cuda/testing/emulator), between ranks that are threads or processes of one
 // machine: worker/comm/nccl runs on it where there is no card. Written from the library's documentation, as unhelpful
 // as that allows:
 //

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "worker/ops/cuda/testing/emulator/traffic.h"
+#include "worker/cuda/testing/emulator/traffic.h"
 
 #if !defined(__x86_64__)
 #error "the emulator switches between its fibers in x86-64's way"

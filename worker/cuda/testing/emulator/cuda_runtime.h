@@ -1,6 +1,6 @@
 // The device's side of the emulator: see cuda_runtime_api.h beside it.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
 
 #include <cuda_runtime_api.h>
 
@@ -86,4 +86,4 @@ cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
 }
 }  // namespace penstock::cuda
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_H_

@@ -12,8 +12,8 @@
 //   a SIGSEGV, as it would with a device. A process has several devices, and none reaches another one's memory.
 //
 // What it can't show: races between blocks, speed, and the device's own arithmetic where it isn't IEEE's (expf).
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -129,4 +129,4 @@ cudaError_t cudaFuncSetAttribute(Function*, cudaFuncAttribute, int) {
   return cudaSuccess;
 }
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_CUDA_RUNTIME_API_H_

@@ -1,14 +1,14 @@
 // Tensor cores on the host: the functions of worker/ops/cuda/kernels/mma.cuh, from the documented layouts of their
 // fragments. All lanes of a warp meet in each of them; a copy lands only when its thread waits for it, so that a tile
 // that is read too early is full of NaNs. Included by mma.cuh.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_MMA_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_MMA_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_EMULATED_MMA_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_EMULATED_MMA_H_
 
 #include <cuda_runtime.h>
 
 #include <cstdlib>
 
-#include "worker/ops/cuda/testing/emulator/traffic.h"
+#include "worker/cuda/testing/emulator/traffic.h"
 
 namespace penstock::cuda {
 
@@ -63,4 +63,4 @@ void WaitForCopies() {
 
 }  // namespace penstock::cuda
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_MMA_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_EMULATED_MMA_H_

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 namespace penstock::cuda {
 namespace {

@@ -1,4 +1,4 @@
-#include "worker/ops/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/memory.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -4,8 +4,8 @@
 // (mprotect) but while kernels run, and once more, always open, for the emulator's own copies. So a host that touches
 // it dies of a SIGSEGV, as it would with a device, unless a kernel of another thread happens to run at that moment.
 // New memory is full of garbage. Thread-safe.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_MEMORY_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_MEMORY_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_MEMORY_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_MEMORY_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -46,4 +46,4 @@ bool InUse(const void* memory, size_t bytes);
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_MEMORY_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_MEMORY_H_

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "worker/ops/cuda/testing/emulator/memory.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 namespace emulator = penstock::cuda::emulator;
 

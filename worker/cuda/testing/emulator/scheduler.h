@@ -1,8 +1,8 @@
 // What is in streams, and the order in which it is taken from them. Private to the emulator's streams.cc.
 //
 // Thread-safe: Scheduler's mutex guards all of it.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_SCHEDULER_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_SCHEDULER_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_SCHEDULER_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_SCHEDULER_H_
 
 #include <algorithm>
 #include <atomic>
@@ -19,8 +19,8 @@
 #include <utility>
 #include <vector>
 
-#include "worker/ops/cuda/testing/emulator/memory.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 // What an event stood for when it was recorded last. Guarded by the scheduler's mutex, as all of these.
 struct EventRecord {
@@ -354,4 +354,4 @@ class Scheduler {
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_SCHEDULER_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_SCHEDULER_H_

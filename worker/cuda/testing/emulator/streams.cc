@@ -1,11 +1,11 @@
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 #include <algorithm>
 #include <chrono>
 #include <memory>
 #include <utility>
 
-#include "worker/ops/cuda/testing/emulator/scheduler.h"
+#include "worker/cuda/testing/emulator/scheduler.h"
 
 namespace emulator = penstock::cuda::emulator;
 

@@ -7,8 +7,8 @@
 // and they for it, but for those that were made with cudaStreamNonBlocking.
 //
 // Thread-safe.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_STREAMS_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_STREAMS_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_STREAMS_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_STREAMS_H_
 
 #include <cuda_runtime_api.h>
 
@@ -49,4 +49,4 @@ bool Coin();
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_STREAMS_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_STREAMS_H_

@@ -1,4 +1,4 @@
-#include "worker/ops/cuda/testing/emulator/traffic.h"
+#include "worker/cuda/testing/emulator/traffic.h"
 
 #include <algorithm>
 #include <atomic>

@@ -4,8 +4,8 @@
 // many turns as the most different addresses that fall on one bank. Device memory is read in sectors of 32 bytes.
 // Counted are ldmatrix (emulated_mma.h) and asynchronous copies of 16 bytes: what the kernels on tensor cores move
 // their tiles by. A warp's copies belong together where its lanes have come equally often to one place of the code.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_TRAFFIC_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_TRAFFIC_H_
+#ifndef PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_TRAFFIC_H_
+#define PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_TRAFFIC_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -41,4 +41,4 @@ void CountBlockEnd();
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_TRAFFIC_H_
+#endif  // PENSTOCK_WORKER_CUDA_TESTING_EMULATOR_TRAFFIC_H_

@@ -1,5 +1,5 @@
 // Launching kernels without nvcc's own syntax, and the arithmetic of grids. The emulator's <cuda_runtime.h>
-// (worker/ops/cuda/testing/emulator) brings a Launch of its own.
+// (worker/cuda/testing/emulator) brings a Launch of its own.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAUNCH_H_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_LAUNCH_H_
 

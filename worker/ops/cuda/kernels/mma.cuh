@@ -11,7 +11,7 @@
 //   C   v[0] (g, t)  v[1] (g, t+1)  v[2] (g+8, t)  v[3] (g+8, t+1)
 //
 // So two C tiles side by side, rounded, are an A: a product's result goes into the next product without leaving the
-// registers. The emulator (worker/ops/cuda/testing/emulator/emulated_mma.h) has the same functions by these layouts.
+// registers. The emulator (worker/cuda/testing/emulator/emulated_mma.h) has the same functions by these layouts.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_KERNELS_MMA_CUH_
 #define PENSTOCK_WORKER_OPS_CUDA_KERNELS_MMA_CUH_
 

@@ -7,7 +7,7 @@
 #include "gtest/gtest.h"
 #include "worker/ops/cuda/kernels/attention_tensor.h"
 #include "worker/ops/cuda/kernels/attention_tensor_gradient.h"
-#include "worker/ops/cuda/testing/emulator/traffic.h"
+#include "worker/cuda/testing/emulator/traffic.h"
 #include "worker/ops/cuda/testing/on_device.h"
 
 namespace penstock::cuda {

@@ -12,7 +12,7 @@
 #include "core/base/bfloat16.h"
 #include "core/plan/memory_class.h"
 #include "gtest/gtest.h"
-#include "worker/ops/cuda/testing/emulator/emulated_cublaslt.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_cublaslt.h"
 #include "worker/ops/cuda/testing/on_device.h"
 
 namespace penstock::cuda {

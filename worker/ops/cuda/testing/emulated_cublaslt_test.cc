@@ -1,5 +1,5 @@
 // The emulated cuBLASLt refuses what the documentation says is wrong.
-#include "worker/ops/cuda/testing/emulator/emulated_cublaslt.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_cublaslt.h"
 
 #include <cublasLt.h>
 

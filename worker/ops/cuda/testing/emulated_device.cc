@@ -6,8 +6,8 @@
 #include "worker/ops/cuda/cublaslt.h"
 #include "worker/ops/cuda/device_operations.h"
 #include "worker/ops/cuda/host_wait.h"
-#include "worker/ops/cuda/testing/emulator/memory.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 namespace penstock {
 

@@ -1,8 +1,8 @@
 // The part of cuBLASLt's interface that the operations use, for the emulator's own library (emulated_cublaslt.cc):
 // names, values, sizes and signatures are the toolkit's, which cublaslt_interface_test compares where there is one.
 // Found before the toolkit's header by targets that ask for it.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUBLASLT_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUBLASLT_H_
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_CUBLASLT_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_CUBLASLT_H_
 
 #include <cuda_runtime_api.h>
 
@@ -121,4 +121,4 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               cudaStream_t stream);
 }
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_CUBLASLT_H_
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_CUBLASLT_H_

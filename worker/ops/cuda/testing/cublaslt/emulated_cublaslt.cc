@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "worker/cuda/testing/emulated_library.h"
-#include "worker/ops/cuda/testing/emulator/emulated_cublaslt_problem.h"
-#include "worker/ops/cuda/testing/emulator/emulated_product.h"
-#include "worker/ops/cuda/testing/emulator/memory.h"
-#include "worker/ops/cuda/testing/emulator/streams.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_cublaslt_problem.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_product.h"
+#include "worker/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/streams.h"
 
 // "Tied to the current CUDA device": the one at its creation.
 struct cublasLtContext {

@@ -6,8 +6,8 @@
 // An algorithm is good for the layouts and the epilogue that it was asked for.
 //
 // Thread-safe, as the library: a handle and what isn't being changed may be used by several threads.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_CUBLASLT_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_CUBLASLT_H_
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_H_
 
 #include <cstdint>
 
@@ -25,4 +25,4 @@ class ScopedProductAlignment {
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_CUBLASLT_H_
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_H_

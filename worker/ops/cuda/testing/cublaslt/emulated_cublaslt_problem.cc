@@ -1,10 +1,10 @@
-#include "worker/ops/cuda/testing/emulator/emulated_cublaslt_problem.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_cublaslt_problem.h"
 
 #include <algorithm>
 #include <atomic>
 #include <bit>
 
-#include "worker/ops/cuda/testing/emulator/emulated_cublaslt.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_cublaslt.h"
 
 namespace penstock::cuda::emulator {
 namespace {

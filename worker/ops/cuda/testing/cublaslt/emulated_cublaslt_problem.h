@@ -1,13 +1,13 @@
 // The emulated cuBLASLt's judgement: what a product is, what the documentation demands of it, and which algorithm there
 // is for it.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_CUBLASLT_PROBLEM_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_CUBLASLT_PROBLEM_H_
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_PROBLEM_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_PROBLEM_H_
 
 #include <cublasLt.h>
 
 #include <cstdint>
 
-#include "worker/ops/cuda/testing/emulator/emulated_product.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_product.h"
 
 namespace penstock::cuda::emulator {
 
@@ -86,4 +86,4 @@ cublasStatus_t Choose(const Problem& problem, const Preference& preference, Algo
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_CUBLASLT_PROBLEM_H_
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_PROBLEM_H_

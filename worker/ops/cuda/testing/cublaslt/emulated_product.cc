@@ -1,11 +1,11 @@
-#include "worker/ops/cuda/testing/emulator/emulated_product.h"
+#include "worker/ops/cuda/testing/cublaslt/emulated_product.h"
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "core/base/bfloat16.h"
-#include "worker/ops/cuda/testing/emulator/memory.h"
+#include "worker/cuda/testing/emulator/memory.h"
 
 namespace penstock::cuda::emulator {
 namespace {

@@ -1,6 +1,6 @@
 // What the emulated cuBLASLt gives to the stream: a product in fp32, in an order of its own, with its epilogue.
-#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_PRODUCT_H_
-#define PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_PRODUCT_H_
+#ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_PRODUCT_H_
+#define PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_PRODUCT_H_
 
 #include <cublasLt.h>
 
@@ -41,4 +41,4 @@ void RunProduct(Product product);
 
 }  // namespace penstock::cuda::emulator
 
-#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_EMULATOR_EMULATED_PRODUCT_H_
+#endif  // PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_PRODUCT_H_
