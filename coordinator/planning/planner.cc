@@ -85,7 +85,10 @@ ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std
     worker.threads = static_cast<int>(std::clamp(info.threads(), 1u, 4096u));
     if (HasGpu(info)) {
       worker.gpu = info.device();
-      worker.gpu_bytes = static_cast<int64_t>(std::min<uint64_t>(info.device_info().memory_bytes(), INT64_MAX));
+      const v1::DeviceInfo& device = info.device_info();
+      worker.gpu_bytes = static_cast<int64_t>(std::min<uint64_t>(device.memory_bytes(), INT64_MAX));
+      worker.gpu_link_bytes_per_second =
+          std::min(device.host_to_device_bytes_per_second(), device.device_to_host_bytes_per_second());
     }
     worker.rates = info.rates();
     cluster.workers.push_back(std::move(worker));
@@ -97,7 +100,10 @@ ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std
 // What decides how far the cost model is off: the model, what is computed of it at once, and who updates it.
 std::string Planner::KeyOf(const v1::JobSpec& spec) {
   return absl::StrCat(spec.model().SerializeAsString(), "/", static_cast<int>(spec.training().precision()), "/",
-                      spec.training().micro_batch_size(), "/", UpdatesLocally(spec) ? "local" : "service");
+                      spec.training().micro_batch_size(), "/",
+                      IsOffloaded(spec)      ? "offloaded"
+                      : UpdatesLocally(spec) ? "local"
+                                             : "service");
 }
 
 CostCorrection Planner::CorrectionFor(const v1::JobSpec& spec) const {

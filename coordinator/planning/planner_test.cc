@@ -170,15 +170,28 @@ TEST(PlannerTest, TheGpusMemoryIsTheLimit) {
 
   // With the optimizer's state it would be too much.
   const double process = 80e9 - static_cast<double>(rank.available_bytes());
-  const auto tight = planner.Plan(request, with_memory(process + static_cast<double>(rank.total_bytes()) - 1000));
+  const double too_little = process + static_cast<double>(rank.total_bytes()) - 1000;
+  const auto offloaded = planner.Plan(request, with_memory(too_little));
+  ASSERT_TRUE(offloaded.ok()) << offloaded.status();
+  EXPECT_EQ(offloaded->spec.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_LOCAL);
+  EXPECT_EQ(offloaded->spec.parallel().zero().offload(), v1::ZeroSpec::OFFLOAD_HOST);
+  EXPECT_TRUE(CheckJob(offloaded->spec).empty());
+  EXPECT_THAT(offloaded->placement_reason, HasSubstr("doesn't fit the GPUs, but their hosts"));
+  EXPECT_LT(offloaded->plan.ranks(0).total_bytes(), rank.total_bytes());
+  EXPECT_GT(offloaded->plan.ranks(0).host_bytes(), rank.host_bytes());
+  // The host has to have room, too: of 0.8 million elements the state is some 10 MB, with what goes both ways 20.
+  constexpr uint64_t kSmallHost = 10'000'000;
+  const auto tight = planner.Plan(request, with_memory(too_little, kSmallHost));
   ASSERT_TRUE(tight.ok()) << tight.status();
   EXPECT_EQ(tight->spec.parallel().zero().placement(), v1::ZeroSpec::PLACEMENT_SERVICE);
-  EXPECT_THAT(tight->placement_reason, HasSubstr("doesn't fit"));
+  EXPECT_THAT(tight->placement_reason, HasSubstr("fits neither"));
   EXPECT_LT(tight->plan.ranks(0).total_bytes(), rank.total_bytes());
   // Who asks for it is told what would fit.
   *request.mutable_spec() = roomy->spec;
-  auto refused = planner.Plan(request, with_memory(process + static_cast<double>(rank.total_bytes()) - 1000));
+  auto refused = planner.Plan(request, with_memory(too_little));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("of its GPU's memory on stage 0"));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("parallel.zero.offload: host would fit"));
+  refused = planner.Plan(request, with_memory(too_little, kSmallHost));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("parallel.zero.placement: service would fit"));
   // The host's memory counts as well.
   refused = planner.Plan(request, with_memory(80e9, /*host=*/1'000'000));

@@ -31,6 +31,8 @@ struct ClusterWorker {
   std::string gpu;
   // Of the GPU; 0 where it isn't known.
   int64_t gpu_bytes = 0;
+  // Between the GPU and its host, the slower direction; 0 where it isn't known.
+  double gpu_link_bytes_per_second = 0;
   // Without fp32's: DefaultRates().
   v1::WorkerRates rates;
 };

@@ -45,6 +45,11 @@ constexpr double kNeighbourSlowdown = 0.04;
 constexpr double kMemoryNeighbourSlowdown = 0.5;
 // An update reads gradient, weight and two moments, and writes three of them.
 constexpr double kUpdateBytesPerElement = 28;
+// Where a GPU's optimizer is on its host: what the host reads and writes for an element (the gradient comes, the new
+// weight goes), at the rate of half a server's memory, and what a link of PCIe 4.0 carries.
+constexpr double kOffloadedBytesPerElement = 32;
+constexpr double kOffloadedBytesPerSecond = 100e9;
+constexpr double kGpuLinkBytesPerSecond = 20e9;
 // A rank reads and writes the gradients that it leaves to its mirror.
 constexpr double kMirrorCopyBytesPerElement = 8;
 // A sum over the tensor group in the middle of a pass, without its bytes: rounds of messages (one between two ranks,
@@ -322,6 +327,14 @@ class StepCoster {
     return mirror;
   }
 
+  // Gradients and weights take turns on the link, beside the host's update (worker/runtime/local_optimizer.h).
+  static double OffloadedSeconds(const ClusterWorker& worker, double weight_bytes, double owned) {
+    const double link =
+        worker.gpu_link_bytes_per_second > 0 ? worker.gpu_link_bytes_per_second : kGpuLinkBytesPerSecond;
+    return std::max((kFloat * owned + weight_bytes) / link,
+                    kOffloadedBytesPerElement * owned / kOffloadedBytesPerSecond);
+  }
+
   void AddExchange(int stage, const BlockRange& blocks, StageCosts* stage_costs, StepCosts* costs) const {
     const double elements = ElementsOfRank(table_, blocks, mesh_.tensor());
     const double owned = Owned(elements);
@@ -344,9 +357,11 @@ class StepCoster {
     double service = 0;
     if (local_) {
       // The service gets its part off the critical path.
-      const double bytes = kUpdateBytesPerElement + (mirrors_ ? kMirrorCopyBytesPerElement : 0);
-      VisitRanks(stage, [&](const MeshCoordinates& at) { work[WorkerOf(at).host] += bytes * owned / memory; });
-      update += bytes * owned / memory + (mesh_.size() > 1 ? kNormRounds * DataLink(stage).latency_seconds : 0);
+      const double update_seconds = IsOffloaded(spec_) ? OffloadedSeconds(worker, weight_bytes * owned, owned)
+                                                       : kUpdateBytesPerElement * owned / memory;
+      const double seconds = update_seconds + (mirrors_ ? kMirrorCopyBytesPerElement * owned / memory : 0);
+      VisitRanks(stage, [&](const MeshCoordinates& at) { work[WorkerOf(at).host] += seconds; });
+      update += seconds + (mesh_.size() > 1 ? kNormRounds * DataLink(stage).latency_seconds : 0);
     } else {
       AddServiceWork(stage, (kFloat + weight_bytes) * owned, &work);
       VisitShards([&](int host) {

@@ -28,12 +28,17 @@ std::vector<Change> ChangesOf(const v1::JobSpec& spec) {
     changes.push_back({"parallel.schedule: 1f1b", spec});
     changes.back().spec.mutable_parallel()->set_schedule(v1::ParallelSpec::SCHEDULE_1F1B);
   }
+  if (UpdatesLocally(spec) && OnGpus(spec) && !IsOffloaded(spec)) {
+    changes.push_back({"parallel.zero.offload: host", spec});
+    changes.back().spec.mutable_parallel()->mutable_zero()->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
+  }
   if (UpdatesLocally(spec)) {
     changes.push_back({"parallel.zero.placement: service", spec});
     v1::ZeroSpec* const zero = changes.back().spec.mutable_parallel()->mutable_zero();
     zero->set_placement(v1::ZeroSpec::PLACEMENT_SERVICE);
     zero->clear_mirror();
     zero->clear_mirror_lag();
+    zero->clear_offload();
   }
   if (spec.parallel().zero().stage() < 2 && spec.parallel().data() > 1) {
     changes.push_back({"parallel.zero.stage: 2", spec});

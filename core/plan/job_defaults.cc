@@ -79,6 +79,8 @@ void FillParallelDefaults(v1::ParallelSpec* parallel) {
     if (zero->mirror() == v1::ZeroSpec::MIRROR_UNSPECIFIED) zero->set_mirror(v1::ZeroSpec::MIRROR_ON);
     // Enough to take the replay off the critical path; each more costs a copy of the owned gradients.
     if (zero->mirror() == v1::ZeroSpec::MIRROR_ON && !zero->has_mirror_lag()) zero->set_mirror_lag(1);
+    // What a host can't update as fast as its device shouldn't be there without need.
+    if (zero->offload() == v1::ZeroSpec::OFFLOAD_UNSPECIFIED) zero->set_offload(v1::ZeroSpec::OFFLOAD_NONE);
   }
 }
 

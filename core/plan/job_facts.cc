@@ -97,4 +97,12 @@ bool IsPublished(const v1::JobSpec& spec) {
   return UpdatesLocally(spec) && spec.parallel().zero().mirror() == v1::ZeroSpec::MIRROR_OFF;
 }
 
+bool IsOffloaded(const v1::JobSpec& spec) {
+  return UpdatesLocally(spec) && OnGpus(spec) && spec.parallel().zero().offload() == v1::ZeroSpec::OFFLOAD_HOST;
+}
+
+bool HoldsMasterWeights(const v1::JobSpec& spec) {
+  return UpdatesLocally(spec) && (ComputeType(spec) != DataType::kFloat32 || IsOffloaded(spec));
+}
+
 }  // namespace penstock

@@ -62,6 +62,12 @@ bool UpdatesLocally(const v1::JobSpec& spec);
 // Of those: whether the service gets the state itself at digest steps, instead of every step's gradients (zero.mirror
 // off).
 bool IsPublished(const v1::JobSpec& spec);
+// Of those: whether the optimizer state is in the memory of the GPUs' hosts, which update the weights (zero.offload
+// host).
+bool IsOffloaded(const v1::JobSpec& spec);
+// Of those: whether fp32 master weights belong to the optimizer state, because the model's own are rounded or
+// elsewhere.
+bool HoldsMasterWeights(const v1::JobSpec& spec);
 
 }  // namespace penstock
 

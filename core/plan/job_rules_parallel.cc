@@ -104,7 +104,14 @@ void CheckZero(const v1::ZeroSpec& zero, Violations* violations) {
     const std::string only = "only means something with zero.placement: local; leave it out, or say so";
     if (zero.mirror() != v1::ZeroSpec::MIRROR_UNSPECIFIED) violations->Add("parallel.zero.mirror", only);
     if (zero.has_mirror_lag()) violations->Add("parallel.zero.mirror_lag", only);
-  } else if (zero.mirror() == v1::ZeroSpec::MIRROR_ON) {
+    if (zero.offload() != v1::ZeroSpec::OFFLOAD_UNSPECIFIED) violations->Add("parallel.zero.offload", only);
+    return;
+  }
+  if (zero.offload() != v1::ZeroSpec::OFFLOAD_NONE && zero.offload() != v1::ZeroSpec::OFFLOAD_HOST) {
+    violations->Add("parallel.zero.offload", absl::StrCat("has the unknown value ", static_cast<int>(zero.offload()),
+                                                          "; this version knows: none, host"));
+  }
+  if (zero.mirror() == v1::ZeroSpec::MIRROR_ON) {
     violations->CheckInteger("parallel.zero.mirror_lag", zero.mirror_lag(), 1, kMirrorLagMax);
   } else if (zero.mirror() != v1::ZeroSpec::MIRROR_OFF) {
     violations->Add("parallel.zero.mirror", absl::StrCat("has the unknown value ", static_cast<int>(zero.mirror()),

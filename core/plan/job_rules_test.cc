@@ -304,6 +304,18 @@ TEST(JobRulesTest, PlacementsAndWhatGoesWithThem) {
               zero.set_mirror_lag(2);
             }),
             Fields({"parallel.zero.mirror", "parallel.zero.mirror_lag"}));
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) {
+              zero.set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+              zero.set_offload(v1::ZeroSpec::OFFLOAD_HOST);
+            }),
+            Fields());
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) { zero.set_offload(v1::ZeroSpec::OFFLOAD_HOST); }),
+            Fields({"parallel.zero.offload"}));
+  EXPECT_EQ(violations_of([](v1::ZeroSpec& zero) {
+              zero.set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+              zero.set_offload(static_cast<v1::ZeroSpec::Offload>(7));
+            }),
+            Fields({"parallel.zero.offload"}));
 }
 
 }  // namespace

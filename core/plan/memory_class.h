@@ -24,6 +24,12 @@ constexpr int64_t RegionBytes(int64_t bytes) {
 // Pinned memory through which a GPU's gradients and weights go to the parameter service and back, so much at a time.
 inline constexpr int64_t kStagedBytesMax = int64_t{256} << 20;
 
+// What an offloaded optimizer updates at a time, while gradients come from the device and weights go back: 16 MiB of
+// fp32, which a link takes longer for than for the calls around it.
+inline constexpr int64_t kOffloadRunElements = int64_t{4} << 20;
+// Runs that it has room for: one is updated, one is on its way.
+inline constexpr int kOffloadRuns = 2;
+
 // What a matrix product may scribble on with a GPU: as much as cuBLASLt asks for on Hopper.
 inline constexpr int64_t kGpuProductBytes = int64_t{32} << 20;
 

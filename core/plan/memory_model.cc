@@ -49,15 +49,20 @@ class MemoryModel {
       memory[MemoryClass::kGradient] = Floats(LargestBucket(table_, parameters)) + Floats(owned.untied.size()) +
                                        tied_uses * Floats(owned.tied.size());
     }
-    // Both moments, and the master weights where the model's own are rounded.
-    memory[MemoryClass::kOptimizer] = (element_bytes_ < kFloatBytes ? 3 : 2) * Floats(updated);
+    // Both moments, and the master weights.
+    const int64_t optimizer = (HoldsMasterWeights(spec_) ? 3 : 2) * Floats(updated);
+    if (IsOffloaded(spec_)) {
+      memory.host_bytes = optimizer + OffloadRunsBytes(updated);
+    } else {
+      memory[MemoryClass::kOptimizer] = optimizer;
+    }
     memory[MemoryClass::kActivation] = facts.slots * SlotBytes(parameters.blocks);
     memory[MemoryClass::kCommunication] = facts.messages * boundary_bytes_;
     // The last stage's part of the tied gradient.
     if (mesh_.pipeline() > 1 && parameters.first) memory[MemoryClass::kCommunication] += Floats(owned.tied.size());
     const int64_t mirrored = spec_.parallel().zero().mirror_lag() * Floats(updated);
     if (OnGpus(spec_)) {
-      memory.host_bytes = mirrored + RegionBytes(StagedBytes(parameters, owned, updated));
+      memory.host_bytes += mirrored + RegionBytes(StagedBytes(parameters, owned, updated));
     } else {
       memory[MemoryClass::kCommunication] += mirrored;
     }
@@ -121,12 +126,20 @@ class MemoryModel {
     return kGpuProductBytes + targets;
   }
 
+  // Gradients, and weights where they are rounded.
+  int64_t OffloadRunsBytes(int64_t updated) const {
+    const int64_t run = std::min(updated, kOffloadRunElements);
+    const int64_t rounded = element_bytes_ < kFloatBytes ? RegionBytes(element_bytes_ * run) : 0;
+    return kOffloadRuns * (Floats(run) + rounded);
+  }
+
   // Of what goes to the parameter service and comes from it (worker/runtime/staged_state_client.h), the most at once.
   int64_t StagedBytes(const StageParameters& parameters, const OwnedRanges& owned, int64_t updated) const {
     int64_t bytes = element_bytes_ * owned.size();
     if (UpdatesLocally(spec_)) {
-      // The optimizer's state; what is published has the weights beside it.
-      const bool three = element_bytes_ < kFloatBytes || IsPublished(spec_);
+      // The optimizer's state, but where it is on the host; what is published has the weights beside it.
+      if (IsOffloaded(spec_)) return std::min(bytes, kStagedBytesMax);
+      const bool three = HoldsMasterWeights(spec_) || IsPublished(spec_);
       bytes = std::max(bytes, (three ? 3 : 2) * kFloatBytes * updated);
     } else {
       bytes = std::max(bytes, kFloatBytes * (owned.untied.size() + (parameters.first ? owned.tied.size() : 0)));

@@ -259,17 +259,24 @@ bool Fits(const v1::JobSpec& spec, const ClusterProfile& cluster) {
   return found.ok() && !found->empty();
 }
 
-v1::JobSpec WithPlacement(v1::JobSpec spec, v1::ZeroSpec::Placement placement) {
+v1::JobSpec WithPlacement(v1::JobSpec spec, v1::ZeroSpec::Placement placement,
+                          v1::ZeroSpec::Offload offload = v1::ZeroSpec::OFFLOAD_UNSPECIFIED) {
   v1::ZeroSpec* const zero = spec.mutable_parallel()->mutable_zero();
   zero->set_placement(placement);
   zero->clear_mirror();
   zero->clear_mirror_lag();
+  zero->set_offload(offload);
   FillDefaults(&spec);
   return spec;
 }
 
 // The smallest change under which the job would fit: "; micro_batch_size 2 would fit". Empty when none was found.
 std::string SmallestChange(const v1::JobSpec& spec, const ClusterProfile& cluster) {
+  if (UpdatesLocally(spec) && OnGpus(spec) && !IsOffloaded(spec)) {
+    v1::JobSpec offloaded = spec;
+    offloaded.mutable_parallel()->mutable_zero()->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
+    if (Fits(offloaded, cluster)) return "; parallel.zero.offload: host would fit";
+  }
   if (UpdatesLocally(spec) && Fits(WithPlacement(spec, v1::ZeroSpec::PLACEMENT_SERVICE), cluster)) {
     return "; parallel.zero.placement: service would fit";
   }
@@ -384,14 +391,23 @@ absl::StatusOr<FoundPlan> SearchPlan(const v1::JobSpec& spec, const ClusterProfi
     if (found.ok()) found->placement_reason = "placement service: workers on CPUs keep no optimizer state";
     return found;
   }
-  const v1::JobSpec local = WithPlacement(placed, v1::ZeroSpec::PLACEMENT_LOCAL);
-  absl::StatusOr<FoundPlan> found = SearchPlaced(local, cluster, alternatives);
-  if (found.ok()) {
-    found->placement_reason = "placement local: the GPUs update the weights, and the service follows beside the steps";
-  } else if (absl::IsResourceExhausted(found.status())) {
-    found = SearchPlaced(service, cluster, alternatives);
-    if (found.ok())
-      found->placement_reason = "placement service: with the optimizer's state the job doesn't fit the GPUs";
+  // The fastest way first.
+  struct Way {
+    v1::JobSpec spec;
+    const char* reason;
+  };
+  const Way ways[] = {
+      {WithPlacement(placed, v1::ZeroSpec::PLACEMENT_LOCAL),
+       "placement local: the GPUs update the weights, and the service follows beside the steps"},
+      {WithPlacement(placed, v1::ZeroSpec::PLACEMENT_LOCAL, v1::ZeroSpec::OFFLOAD_HOST),
+       "placement local, offload host: with the optimizer's state the job doesn't fit the GPUs, but their hosts have "
+       "room for it"},
+      {service, "placement service: with the optimizer's state the job fits neither the GPUs nor their hosts"}};
+  absl::StatusOr<FoundPlan> found = absl::UnknownError("no way was tried");
+  for (const Way& way : ways) {
+    found = SearchPlaced(way.spec, cluster, alternatives);
+    if (found.ok()) found->placement_reason = way.reason;
+    if (!absl::IsResourceExhausted(found.status())) break;
   }
   return found;
 }

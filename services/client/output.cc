@@ -43,8 +43,8 @@ std::string OptimizerText(const v1::JobSpec& spec) {
     default:
       return text;
   }
-  if (spec.parallel().device() == v1::ParallelSpec::DEVICE_CUDA) absl::StrAppend(&text, ", on GPUs");
-  return text;
+  if (spec.parallel().device() != v1::ParallelSpec::DEVICE_CUDA) return text;
+  return absl::StrCat(text, zero.offload() == v1::ZeroSpec::OFFLOAD_HOST ? ", on the hosts of GPUs" : ", on GPUs");
 }
 
 constexpr int kBarWidth = 20;

@@ -25,6 +25,8 @@ struct DeviceJob {
   // Times as many of them.
   uint32_t micro_batches = 1;
   double dropout = 0;
+  // Of the optimizer to the host; on the CPU it is there.
+  bool offload = false;
 };
 
 inline void PrintTo(const DeviceJob& job, std::ostream* out) { *out << job.name; }

@@ -66,7 +66,17 @@ INSTANTIATE_TEST_SUITE_P(
                     DeviceJob{.name = "Bf16",
                               .job = {.pipeline = 2, .steps = 2},
                               .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
-                              .precision = v1::TrainingSpec::PRECISION_BF16}),
+                              .precision = v1::TrainingSpec::PRECISION_BF16},
+                    DeviceJob{.name = "Offload",
+                              .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2},
+                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                              .offload = true},
+                    DeviceJob{.name = "OffloadPublishedBf16",
+                              .job = {.data = 2, .steps = 2},
+                              .placement = v1::ZeroSpec::PLACEMENT_LOCAL,
+                              .mirror = v1::ZeroSpec::MIRROR_OFF,
+                              .precision = v1::TrainingSpec::PRECISION_BF16,
+                              .offload = true}),
     [](const auto& info) { return info.param.name; });
 
 // What makes the other tests here worth something.
@@ -178,7 +188,10 @@ TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
   DeviceJob local = one;
   local.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
   local.job.pipeline = 2;
-  ExpectSameBits(Train(one, kDevice), Train(local, kDevice));
+  const Outcome outcome = Train(one, kDevice);
+  ExpectSameBits(outcome, Train(local, kDevice));
+  local.offload = true;
+  ExpectSameBits(outcome, Train(local, kDevice));
 }
 
 }  // namespace

@@ -1,26 +1,52 @@
 #include "worker/runtime/local_optimizer.h"
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
 #include "core/base/data_type.h"
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
+#include "worker/runtime/range_runs.h"
 
 namespace penstock {
 
-LocalOptimizer::LocalOptimizer(const RankPlan& plan)
-    : plan_(plan), has_master_(ComputeType(plan.spec()) != DataType::kFloat32) {}
+LocalOptimizer::LocalOptimizer(const RankPlan& plan, int64_t run_elements_max)
+    : plan_(plan),
+      offloaded_(IsOffloaded(plan.spec())),
+      has_master_(HoldsMasterWeights(plan.spec())),
+      run_elements_(std::min(TotalSize(plan.updated()), run_elements_max)) {}
+
+LocalOptimizer::~LocalOptimizer() {
+  if (offloaded_ && backend_ != nullptr) (void)backend_->Synchronize({});
+}
 
 void LocalOptimizer::PlanMemory(MemoryPlan* memory) {
   const int64_t elements = TotalSize(plan_.updated());
   if (has_master_) master_region_ = memory->AddFloats(MemoryClass::kOptimizer, "master weights", elements);
   exp_avg_region_ = memory->AddFloats(MemoryClass::kOptimizer, "exp_avg", elements);
   exp_avg_sq_region_ = memory->AddFloats(MemoryClass::kOptimizer, "exp_avg_sq", elements);
+  if (!offloaded_) return;
+  const DataType type = ComputeType(plan_.spec());
+  const int64_t rounded = type == DataType::kFloat32 ? 0 : BytesOf(type) * run_elements_;
+  for (size_t i = 0; i < runs_.size(); ++i) {
+    runs_[i].gradients_region =
+        memory->AddFloats(MemoryClass::kCommunication, absl::StrCat("offloaded gradients ", i), run_elements_);
+    runs_[i].rounded_region = memory->Add(MemoryClass::kCommunication, absl::StrCat("offloaded weights ", i), rounded);
+  }
 }
 
-void LocalOptimizer::Bind(const Arena& arena, Backend* backend) {
+void LocalOptimizer::Bind(const Arena& arena, Backend* backend, Backend* host) {
+  PENSTOCK_CHECK(offloaded_ == (host != nullptr));
   backend_ = backend;
+  host_ = host;
   if (has_master_) master_ = arena.Floats(master_region_);
   exp_avg_ = arena.Floats(exp_avg_region_);
   exp_avg_sq_ = arena.Floats(exp_avg_sq_region_);
+  if (!offloaded_) return;
+  for (Run& run : runs_) {
+    run.gradients = arena.Floats(run.gradients_region);
+    run.rounded = arena.Bytes(run.rounded_region);
+  }
 }
 
 std::vector<WeightRange> LocalOptimizer::Held() const {
@@ -56,16 +82,71 @@ absl::Status LocalOptimizer::Update(const v1::StepDecision& decision, std::span<
                            .gradient_scale = decision.gradient_scale(),
                            .bias_correction1 = decision.bias_correction1(),
                            .bias_correction2 = decision.bias_correction2()};
+  if (offloaded_) return UpdateOnHost(params, gradients, weights);
   int64_t offset = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
-    PENSTOCK_RETURN_IF_ERROR(UpdateRange(params, gradients[i], weights[i], offset));
+    PENSTOCK_RETURN_IF_ERROR(UpdateRange(backend_, params, gradients[i], weights[i], offset));
     offset += weights[i].range.size();
   }
   return absl::OkStatus();
 }
 
+// On the device's one stream the gradients of run i come before the weights of run i - 1 go, and those before the
+// gradients of run i + 1. So where the gradients are there, the memory that the host writes run i's weights to, or the
+// master weights themselves, have been read, in this step and the one before.
+absl::Status LocalOptimizer::UpdateOnHost(const AdamWParams& params, std::span<const GradientRange> gradients,
+                                          std::span<const WeightRange> weights) {
+  static_assert(kOffloadRuns == 2);
+  if (weights.empty()) return absl::OkStatus();
+  const auto gradient_runs = RunsOf(gradients, run_elements_ * ElementBytes(gradients[0]));
+  const auto weight_runs = RunsOf(weights, run_elements_ * ElementBytes(weights[0]));
+  int64_t offset = 0;
+  for (size_t i = 0; i < weight_runs.size(); ++i) {
+    Run& run = runs_[i % runs_.size()];
+    if (i == 0) PENSTOCK_RETURN_IF_ERROR(Fetch(gradient_runs[i], &run));
+    if (i + 1 < gradient_runs.size()) {
+      PENSTOCK_RETURN_IF_ERROR(Fetch(gradient_runs[i + 1], &runs_[(i + 1) % runs_.size()]));
+    }
+    if (run.fetched != nullptr) PENSTOCK_RETURN_IF_ERROR(run.fetched->Wait());
+    PENSTOCK_RETURN_IF_ERROR(UpdateRun(params, weight_runs[i], run, offset));
+    for (const WeightRange& weight : weight_runs[i]) offset += weight.range.size();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalOptimizer::Fetch(std::span<const GradientRange> gradients, Run* run) {
+  float* to = run->gradients.data();
+  for (const GradientRange& gradient : gradients) {
+    PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, gradient.data, to, BytesOf(gradient)));
+    to += gradient.range.size();
+  }
+  PENSTOCK_ASSIGN_OR_RETURN(run->fetched, backend_->RecordFence({}));
+  return absl::OkStatus();
+}
+
+absl::Status LocalOptimizer::UpdateRun(const AdamWParams& params, std::span<const WeightRange> weights, const Run& run,
+                                       int64_t offset) {
+  const float* gradients = run.gradients.data();
+  auto* rounded = reinterpret_cast<Bfloat16*>(run.rounded.data());
+  for (const WeightRange& weight : weights) {
+    const int64_t size = weight.range.size();
+    WeightRange here{.range = weight.range};
+    const void* updated = master_.data() + offset;
+    if (weight.rounded != nullptr) {
+      here.rounded = rounded;
+      updated = rounded;
+      rounded += size;
+    }
+    PENSTOCK_RETURN_IF_ERROR(UpdateRange(host_, params, {weight.range, gradients}, here, offset));
+    PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, updated, AddressOf(weight), BytesOf(weight)));
+    gradients += size;
+    offset += size;
+  }
+  return absl::OkStatus();
+}
+
 // Parameter by parameter, because not all of them are decayed.
-absl::Status LocalOptimizer::UpdateRange(const AdamWParams& params, const GradientRange& gradient,
+absl::Status LocalOptimizer::UpdateRange(Backend* backend, const AdamWParams& params, const GradientRange& gradient,
                                          const WeightRange& weight, int64_t offset) {
   PENSTOCK_CHECK(gradient.range == weight.range);
   const ElementRange& range = weight.range;
@@ -81,12 +162,12 @@ absl::Status LocalOptimizer::UpdateRange(const AdamWParams& params, const Gradie
     std::span<Bfloat16> rounded;
     if (has_master_) {
       weights = own(master_);
-      rounded = {weight.rounded + at, size};
+      if (weight.rounded != nullptr) rounded = {weight.rounded + at, size};
     } else {
       weights = {weight.data + at, size};
     }
     PENSTOCK_RETURN_IF_ERROR(
-        backend_->AdamW({}, here, {gradient.data + at, size}, weights, own(exp_avg_), own(exp_avg_sq_), rounded));
+        backend->AdamW({}, here, {gradient.data + at, size}, weights, own(exp_avg_), own(exp_avg_sq_), rounded));
     begin = part.end;
   }
   return absl::OkStatus();

@@ -38,6 +38,7 @@ struct Job {
   uint32_t mirror_lag = 0;  // 0: no mirror
   v1::TrainingSpec::Precision precision = v1::TrainingSpec::PRECISION_FP32;
   bool gpu = false;
+  bool offload = false;
 };
 
 v1::JobSpec Spec(const Job& job) {
@@ -65,6 +66,7 @@ v1::JobSpec Spec(const Job& job) {
     zero->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
     zero->set_mirror(job.mirror_lag > 0 ? v1::ZeroSpec::MIRROR_ON : v1::ZeroSpec::MIRROR_OFF);
     if (job.mirror_lag > 0) zero->set_mirror_lag(job.mirror_lag);
+    if (job.offload) zero->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
   }
   if (job.gpu) parallel->set_device(v1::ParallelSpec::DEVICE_CUDA);
   FillDefaults(&spec);
@@ -106,7 +108,8 @@ WorkerMemory PlanOf(const v1::JobSpec& spec, int rank, int world) {
   if (UpdatesLocally(spec)) {
     auto norm = GradientNorm::Create(plan).value();
     norm.PlanMemory(&memory);
-    LocalOptimizer(plan).PlanMemory(&memory);
+    LocalOptimizer optimizer(plan);
+    optimizer.PlanMemory(optimizer.offloaded() ? &both.host : &memory);
     Mirror::Options mirror;
     mirror.lag = static_cast<int>(spec.parallel().zero().mirror_lag());
     mirror.ranges = plan.updated();
@@ -154,7 +157,15 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
         .local = true,
         .mirror_lag = 1,
         .precision = v1::TrainingSpec::PRECISION_BF16,
-        .gpu = true}}) {
+        .gpu = true},
+        Job{.data = 2, .local = true, .mirror_lag = 1, .gpu = true, .offload = true},
+        Job{.pipeline = 2,
+        .data = 2,
+        .zero = 2,
+        .local = true,
+        .precision = v1::TrainingSpec::PRECISION_BF16,
+        .gpu = true,
+        .offload = true}}) {
     const v1::JobSpec spec = Spec(job);
     ASSERT_TRUE(CheckJob(spec).empty()) << spec.DebugString();
     const Mesh mesh = MeshOf(spec).value();
@@ -175,8 +186,12 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
       const int64_t workspace = worker.BytesOf(MemoryClass::kWorkspace);
       EXPECT_LE(planned[MemoryClass::kWorkspace], workspace);
       EXPECT_GE(planned[MemoryClass::kWorkspace], workspace - (int64_t{1} << 20));
-      // What is staged is less than the memory for it, so it is all that a rank pushes or pulls at once.
-      if (job.gpu) {
+      // What is staged is less than the memory for it, so it is all that a rank pushes or pulls at once: with an
+      // offloaded optimizer the weights that it begins with.
+      if (job.offload) {
+        EXPECT_GT(planned.host_bytes, both.host.total_bytes());
+        EXPECT_LE(planned.host_bytes, both.host.total_bytes() + planned[MemoryClass::kParameter]);
+      } else if (job.gpu) {
         const auto traffic =
             TrafficOfRanks(spec, table, PartitionStages(table, mesh.pipeline()).value(), mesh, /*shards=*/1).value();
         const RankTraffic& mine = traffic[static_cast<size_t>(rank)];

@@ -4,6 +4,7 @@
 #include "core/base/annotate.h"
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
+#include "worker/ops/cpu/cpu_backend.h"
 #include "worker/runtime/rank_error.h"
 #include "worker/runtime/rank_session.h"
 
@@ -14,7 +15,10 @@ absl::Status RankRunner::PlanLocal(Session& session) {
   PENSTOCK_ASSIGN_OR_RETURN(session.norm, GradientNorm::Create(plan));
   session.norm->PlanMemory(&session.memory);
   session.optimizer.emplace(plan);
-  session.optimizer->PlanMemory(&session.memory);
+  if (session.optimizer->offloaded()) {
+    PENSTOCK_ASSIGN_OR_RETURN(session.host_backend, CreateCpuBackend({.threads = options_.threads}));
+  }
+  session.optimizer->PlanMemory(session.optimizer->offloaded() ? &session.host_plan() : &session.memory);
   if (IsPublished(plan.spec())) return absl::OkStatus();
   Mirror::Options options;
   options.lag = static_cast<int>(plan.spec().parallel().zero().mirror_lag());
@@ -31,7 +35,8 @@ absl::Status RankRunner::PlanLocal(Session& session) {
 
 void RankRunner::BindLocal(Session& session) {
   session.norm->Bind(*session.arena, session.comm.get(), session.control, session.backend.get());
-  session.optimizer->Bind(*session.arena, session.backend.get());
+  session.optimizer->Bind(session.optimizer->offloaded() ? session.host() : *session.arena, session.backend.get(),
+                          session.host_backend.get());
   if (!session.mirror.has_value()) return;
   session.mirror->Start(session.host(), session.backend.get(), session.client.get(),
                         session.driver.has_value() ? &*session.driver : nullptr);
@@ -93,7 +98,7 @@ absl::Status RankRunner::Publish(Session& session, const v1::StepDecision& decis
   const std::vector<ElementRange>& ranges = session.plan->updated();
   if (!ranges.empty()) {
     PENSTOCK_RETURN_IF_ERROR(FromService(
-        session.state()->Push(decision.step(), session.optimizer->State(session.exchange->PushedWeights()))));
+        session.optimizer_state()->Push(decision.step(), session.optimizer->State(session.exchange->PushedWeights()))));
   }
   if (session.plan->leader()) {
     PENSTOCK_RETURN_IF_ERROR(

@@ -180,7 +180,7 @@ absl::Status RankRunner::Prepare(Session& session) {
     const uint64_t version = options_.assignment.start_step();
     absl::Status status = session.exchange->Pull(version, kVersionTimeout);
     if (status.ok() && session.optimizer.has_value() && !session.plan->updated().empty()) {
-      status = FromService(session.state()->Pull(version, session.optimizer->Held(), kVersionTimeout));
+      status = FromService(session.optimizer_state()->Pull(version, session.optimizer->Held(), kVersionTimeout));
     }
     if (!status.ok()) {
       return Annotate(status, absl::StrCat("pulling version ", options_.assignment.start_step()));

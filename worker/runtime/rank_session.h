@@ -40,6 +40,8 @@ struct RankRunner::Session {
 
   RankClock clock;
   std::unique_ptr<Backend> backend;
+  // What an offloaded optimizer computes with.
+  std::unique_ptr<Backend> host_backend;
   MemoryPlan memory;
   std::optional<Arena> arena;
   // What has to be the host's where the backend's memory isn't.
@@ -53,6 +55,8 @@ struct RankRunner::Session {
   // For ranges in the backend's memory: `client` itself, or one that copies.
   std::unique_ptr<StateClient> staged_client;
   StateClient* state() const { return staged_client != nullptr ? staged_client.get() : client.get(); }
+  // For LocalOptimizer's ranges.
+  StateClient* optimizer_state() const { return optimizer->offloaded() ? client.get() : state(); }
   // Before the connections: they own what they send and receive. The norm is there where the ranks update.
   std::optional<LossReport> losses;
   std::optional<GradientNorm> norm;
@@ -95,6 +99,7 @@ struct RankRunner::Session {
     reader.reset();
     arena.reset();
     host_arena.reset();
+    host_backend.reset();
     backend.reset();
   }
   ~Session() {

@@ -1,79 +1,19 @@
 #include "worker/runtime/staged_state_client.h"
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "core/base/status_macros.h"
+#include "worker/runtime/range_runs.h"
 
 namespace penstock {
 namespace {
 
-constexpr int64_t kFloatBytes = sizeof(float);
-
-int64_t ElementBytes(const GradientRange&) { return kFloatBytes; }
-int64_t ElementBytes(const WeightRange& range) {
-  return range.rounded != nullptr ? static_cast<int64_t>(sizeof(Bfloat16)) : kFloatBytes;
-}
-
-const void* AddressOf(const GradientRange& range) { return range.data; }
-void* AddressOf(const WeightRange& range) {
-  return range.rounded != nullptr ? static_cast<void*>(range.rounded) : static_cast<void*>(range.data);
-}
-void SetAddress(const std::byte* at, GradientRange* range) { range->data = reinterpret_cast<const float*>(at); }
-void SetAddress(std::byte* at, WeightRange* range) {
-  if (range->rounded != nullptr) {
-    range->rounded = reinterpret_cast<Bfloat16*>(at);
-  } else {
-    range->data = reinterpret_cast<float*>(at);
-  }
-}
-
-template <typename Range>
-int64_t BytesOf(const Range& range) {
-  return range.range.size() * ElementBytes(range);
-}
-
-// Elements [begin, begin + count) of a range.
-template <typename Range>
-Range PartOf(const Range& range, int64_t begin, int64_t count) {
-  Range part = range;
-  part.range = {range.range.begin + begin, range.range.begin + begin + count};
-  if constexpr (std::is_same_v<Range, GradientRange>) {
-    part.data = range.data + begin;
-  } else if (range.rounded != nullptr) {
-    part.rounded = range.rounded + begin;
-  } else {
-    part.data = range.data + begin;
-  }
-  return part;
-}
-
-// Cut into runs of at most `bytes_max`, in order.
-template <typename Range>
-std::vector<std::vector<Range>> RunsOf(std::span<const Range> ranges, int64_t bytes_max) {
-  std::vector<std::vector<Range>> runs;
-  int64_t room = 0;
-  for (const Range& range : ranges) {
-    for (int64_t begin = 0; begin < range.range.size();) {
-      if (room < ElementBytes(range)) {
-        runs.emplace_back();
-        room = bytes_max;
-      }
-      const int64_t count = std::min(range.range.size() - begin, room / ElementBytes(range));
-      runs.back().push_back(PartOf(range, begin, count));
-      room -= count * ElementBytes(range);
-      begin += count;
-    }
-  }
-  return runs;
-}
-
 class StagedStateClient : public StateClient {
  public:
   StagedStateClient(StateClient* inner, Backend* backend, int64_t bytes_max)
-      : inner_(inner), backend_(backend), run_bytes_max_(bytes_max / 2 / kFloatBytes * kFloatBytes) {
+      : inner_(inner), backend_(backend), run_bytes_max_(bytes_max / 2 / kElementBytesMax * kElementBytesMax) {
     PENSTOCK_CHECK(run_bytes_max_ > 0);
   }
   // After an error the device may still be copying.
