@@ -76,8 +76,9 @@ int PidOfRank(const TestCluster& cluster, int stage, int data_rank) {
   return 0;
 }
 
-// A job that is left alone and one whose rank is killed, over one kind of links; the digest of both.
-std::string RunAndKill(const std::string& links, const std::vector<double>& expected) {
+// A job that is left alone and one whose rank is killed, over one kind of links; the digest of both. `zero_more`: of the
+// one that is killed.
+std::string RunAndKill(const std::string& links, const std::vector<double>& expected, const std::string& zero_more) {
   auto started = TestCluster::Start(GpuCluster(links));
   EXPECT_TRUE(started.ok()) << started.status();
   if (!started.ok()) return "";
@@ -91,7 +92,8 @@ std::string RunAndKill(const std::string& links, const std::vector<double>& expe
   EXPECT_NE(cluster.Ctl({"job", "show", calm.name}).output.find("placement local, mirrored"), std::string::npos);
   ExpectNear(Losses(cluster, calm.name), expected);
 
-  const TinyJob killed = Job("killed");
+  TinyJob killed = Job("killed");
+  killed.zero_more = zero_more;
   EXPECT_EQ(cluster.Submit(killed.Text()).exit_code, 0);
   cluster.WaitForJob(
       killed.name, [](const Json& status) { return status.value("step", 0) >= 3; }, absl::Seconds(60));
@@ -106,11 +108,11 @@ std::string RunAndKill(const std::string& links, const std::vector<double>& expe
   return ended.value("digest", "");
 }
 
-TEST(EmulatedGpuTest, TrainsAsCpusDoAndRecoversOverBothLinks) {
+TEST(EmulatedGpuTest, TrainsAsCpusDoAndRecoversOverBothLinksAndOffloaded) {
   const std::vector<double> expected = LossesOnCpus(Job("cpu"));
-  const std::string over_nccl = RunAndKill("nccl", expected);
+  const std::string over_nccl = RunAndKill("nccl", expected, "");
   EXPECT_EQ(over_nccl.size(), 32u);
-  EXPECT_EQ(RunAndKill("host", expected), over_nccl);
+  EXPECT_EQ(RunAndKill("host", expected, ", placement: local, offload: host"), over_nccl);
 }
 
 }  // namespace
