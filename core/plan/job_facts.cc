@@ -101,6 +101,8 @@ bool IsOffloaded(const v1::JobSpec& spec) {
   return UpdatesLocally(spec) && OnGpus(spec) && spec.parallel().zero().offload() == v1::ZeroSpec::OFFLOAD_HOST;
 }
 
+bool OffloadsGradients(const v1::JobSpec& spec) { return IsOffloaded(spec) && spec.parallel().zero().stage() == 2; }
+
 bool HoldsMasterWeights(const v1::JobSpec& spec) {
   return UpdatesLocally(spec) && (ComputeType(spec) != DataType::kFloat32 || IsOffloaded(spec));
 }

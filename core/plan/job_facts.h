@@ -65,7 +65,9 @@ bool IsPublished(const v1::JobSpec& spec);
 // Of those: whether the optimizer state is in the memory of the GPUs' hosts, which update the weights (zero.offload
 // host).
 bool IsOffloaded(const v1::JobSpec& spec);
-// Of those: whether fp32 master weights belong to the optimizer state, because the model's own are rounded or
+// Of those: whether the sums of the gradients that a rank owns are there, too: in ZeRO 2, which keeps no others.
+bool OffloadsGradients(const v1::JobSpec& spec);
+// Of those that update: whether fp32 master weights belong to the optimizer state, because the model's own are rounded or
 // elsewhere.
 bool HoldsMasterWeights(const v1::JobSpec& spec);
 

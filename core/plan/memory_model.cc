@@ -46,27 +46,29 @@ class MemoryModel {
     const int tied_uses = (parameters.first ? 1 : 0) + (parameters.last ? 1 : 0);
     memory[MemoryClass::kGradient] = untied + tied_uses * tied;
     if (spec_.parallel().zero().stage() == 2) {
-      memory[MemoryClass::kGradient] = Floats(LargestBucket(table_, parameters)) + Floats(owned.untied.size()) +
-                                       tied_uses * Floats(owned.tied.size());
+      memory[MemoryClass::kGradient] = Floats(LargestBucket(table_, parameters));
+      const int64_t sums = Floats(owned.untied.size()) + tied_uses * Floats(owned.tied.size());
+      (OffloadsGradients(spec_) ? memory.host_bytes : memory[MemoryClass::kGradient]) += sums;
     }
     // Both moments, and the master weights.
     const int64_t optimizer = (HoldsMasterWeights(spec_) ? 3 : 2) * Floats(updated);
     if (IsOffloaded(spec_)) {
-      memory.host_bytes = optimizer + OffloadRunsBytes(updated);
+      memory.host_bytes += optimizer + OffloadRunsBytes(updated);
     } else {
       memory[MemoryClass::kOptimizer] = optimizer;
     }
     memory[MemoryClass::kActivation] = facts.slots * SlotBytes(parameters.blocks);
     memory[MemoryClass::kCommunication] = facts.messages * boundary_bytes_;
-    // The last stage's part of the tied gradient.
-    if (mesh_.pipeline() > 1 && parameters.first) memory[MemoryClass::kCommunication] += Floats(owned.tied.size());
+    // The last stage's part of the tied gradient, and the piece of the norm.
+    int64_t& beside = OffloadsGradients(spec_) ? memory.host_bytes : memory[MemoryClass::kCommunication];
+    if (mesh_.pipeline() > 1 && parameters.first) beside += Floats(owned.tied.size());
+    if (assembles) beside += Floats(kPieceElements);
     const int64_t mirrored = spec_.parallel().zero().mirror_lag() * Floats(updated);
     if (OnGpus(spec_)) {
       memory.host_bytes += mirrored + RegionBytes(StagedBytes(parameters, owned, updated));
     } else {
       memory[MemoryClass::kCommunication] += mirrored;
     }
-    if (assembles) memory[MemoryClass::kCommunication] += Floats(kPieceElements);
     memory[MemoryClass::kWorkspace] = ScratchBytes(parameters);
     if (OnGpus(spec_)) memory[MemoryClass::kWorkspace] += GpuScratchBytes(parameters);
     return memory;
@@ -126,11 +128,12 @@ class MemoryModel {
     return kGpuProductBytes + targets;
   }
 
-  // Gradients, and weights where they are rounded.
+  // Gradients that are on the device, and weights that are rounded.
   int64_t OffloadRunsBytes(int64_t updated) const {
     const int64_t run = std::min(updated, kOffloadRunElements);
+    const int64_t gradients = OffloadsGradients(spec_) ? 0 : Floats(run);
     const int64_t rounded = element_bytes_ < kFloatBytes ? RegionBytes(element_bytes_ * run) : 0;
-    return kOffloadRuns * (Floats(run) + rounded);
+    return kOffloadRuns * (gradients + rounded);
   }
 
   // Of what goes to the parameter service and comes from it (worker/runtime/staged_state_client.h), the most at once.

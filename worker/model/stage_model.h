@@ -89,7 +89,8 @@ struct ForwardArgs {
 // whatever the depth: embedding part + head part.
 enum class TiedUse { kEmbedding, kHead };
 
-// The gradients of one block from one micro-batch (StageOptions::bucketed), until the sink returns.
+// The gradients of one block from one micro-batch (StageOptions::bucketed), until the sink returns. Of each block it is
+// the same object in every micro-batch.
 struct GradientBucket {
   // First what stands in these stretches of the untied memory, then all of the tied parameter's from `tied`, if any.
   std::span<float> gradients;

@@ -62,6 +62,11 @@ INSTANTIATE_TEST_SUITE_P(
         DeviceJob{.name = "Zero2", .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2}},
         DeviceJob{
             .name = "Mirror", .job = {.pipeline = 2, .data = 2, .steps = 2, .validate_every = 2}, .placement = kLocal},
+        DeviceJob{.name = "Offload",
+                  .job = {.pipeline = 2, .data = 2, .zero = 2, .steps = 2},
+                  .placement = kLocal,
+                  .precision = v1::TrainingSpec::PRECISION_BF16,
+                  .offload = true},
         DeviceJob{.name = "MirrorTensor", .job = {.data = 2, .zero = 2, .steps = 2, .tensor = 2}, .placement = kLocal},
         DeviceJob{.name = "Bf16Published",
                   .job = {.pipeline = 2, .steps = 2, .tensor = 2},

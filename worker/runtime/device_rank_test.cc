@@ -184,7 +184,7 @@ TEST(DeviceRanksTest, TimesAreTheDevices) {
 }
 
 TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
-  const DeviceJob one{.name = "", .job = {.data = 2, .steps = 3}};
+  const DeviceJob one{.name = "", .job = {.data = 2, .steps = 2}};
   DeviceJob local = one;
   local.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
   local.job.pipeline = 2;
@@ -192,6 +192,19 @@ TEST(DeviceRanksTest, NeitherDepthNorPlacementChangesABit) {
   ExpectSameBits(outcome, Train(local, kDevice));
   local.offload = true;
   ExpectSameBits(outcome, Train(local, kDevice));
+}
+
+// ZeRO 2 is a class of bits of its own.
+TEST(DeviceRanksTest, SumsOfGradientsOnTheHostChangeNoBit) {
+  DeviceJob job{.name = "", .job = {.data = 2, .zero = 2, .steps = 2}};
+  const Outcome outcome = Train(job, kDevice);
+  job.placement = v1::ZeroSpec::PLACEMENT_LOCAL;
+  job.job.pipeline = 2;
+  job.offload = true;
+  ExpectSameBits(outcome, Train(job, kDevice));
+  job.job.pipeline = 1;
+  job.mirror = v1::ZeroSpec::MIRROR_OFF;
+  ExpectSameBits(outcome, Train(job, kDevice));
 }
 
 }  // namespace

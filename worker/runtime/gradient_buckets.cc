@@ -15,14 +15,15 @@ std::vector<Part> GradientBuckets::PartsOf(const std::vector<Held>& held, const 
 }
 
 absl::Status GradientBuckets::Keep(const std::vector<Held>& held, const ElementRange& owned,
-                                   std::span<const float> bucket, std::span<float> sum) {
+                                   std::span<const float> bucket, std::span<float> sum, bool begins) {
   for (const Held& stretch : held) {
     const ElementRange both = Intersect(stretch.memory, owned);
     if (both.empty()) continue;
     const size_t size = static_cast<size_t>(both.size());
-    PENSTOCK_RETURN_IF_ERROR(
-        backend_->Add({}, bucket.subspan(static_cast<size_t>(stretch.begin + both.begin - stretch.memory.begin), size),
-                      sum.subspan(static_cast<size_t>(both.begin - owned.begin), size)));
+    const auto from = bucket.subspan(static_cast<size_t>(stretch.begin + both.begin - stretch.memory.begin), size);
+    const auto to = sum.subspan(static_cast<size_t>(both.begin - owned.begin), size);
+    PENSTOCK_RETURN_IF_ERROR(begins ? backend_->Copy({}, from.data(), to.data(), static_cast<int64_t>(to.size_bytes()))
+                                    : backend_->Add({}, from, to));
   }
   return absl::OkStatus();
 }
@@ -44,14 +45,6 @@ void GradientBuckets::Bind(const Arena& arena, Communicator* comm, Backend* back
   head_ = arena.Floats(head_region_);
 }
 
-absl::Status GradientBuckets::Zero() {
-  for (const std::span<float> sum : {untied_, embedding_, head_}) {
-    if (sum.empty()) continue;
-    PENSTOCK_RETURN_IF_ERROR(backend_->Zero({}, sum.data(), static_cast<int64_t>(sum.size_bytes())));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status GradientBuckets::Reduce(const GradientBucket& bucket) {
   std::vector<Held> untied;
   int64_t begin = 0;
@@ -69,9 +62,10 @@ absl::Status GradientBuckets::Reduce(const GradientBucket& bucket) {
   }
   PENSTOCK_RETURN_IF_ERROR(comm_->ReduceScatter(
       plan_.data_group, absl::Span<float>(bucket.gradients.data(), bucket.gradients.size()), parts));
-  PENSTOCK_RETURN_IF_ERROR(Keep(untied, plan_.mine().untied_memory, bucket.gradients, untied_));
+  const bool begins = kept_.insert(&bucket).second;
+  PENSTOCK_RETURN_IF_ERROR(Keep(untied, plan_.mine().untied_memory, bucket.gradients, untied_, begins));
   if (!bucket.tied.has_value()) return absl::OkStatus();
-  return Keep(tied, plan_.mine().tied_memory, bucket.gradients, this->tied(*bucket.tied));
+  return Keep(tied, plan_.mine().tied_memory, bucket.gradients, this->tied(*bucket.tied), begins);
 }
 
 }  // namespace penstock

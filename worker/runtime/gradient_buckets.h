@@ -1,6 +1,9 @@
 // ZeRO 2's gradients: of each micro-batch and each block the data group adds up the ranks' gradients in rank order, and
 // the owners add the sum to what they keep. So a rank holds the gradients of its own part, and of one block at a time.
 //
+// Where the optimizer is offloaded, too, what is kept is pinned memory of the host, which the device copies and adds to
+// (ZeRO-Offload): of the gradients the device has those of one block.
+//
 // Sums are over micro-batches of sums over ranks (ZeRO 0 and 1: over ranks of sums over micro-batches), which is why
 // ZeRO 2 is a class of bits of its own. Depth and schedule don't show: a stage runs backward in micro-batch order, and
 // a bucket is a block on every stage.
@@ -9,6 +12,7 @@
 #ifndef PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_
 #define PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_
 
+#include <set>
 #include <span>
 #include <vector>
 
@@ -24,11 +28,11 @@ class GradientBuckets {
  public:
   explicit GradientBuckets(const RankPlan& plan) : plan_(plan) {}
 
+  // `memory`, and so `arena`: of what is kept. The device must be able to write to it.
   void PlanMemory(MemoryPlan* memory);
   void Bind(const Arena& arena, Communicator* comm, Backend* backend);
 
-  // At the start of a step.
-  absl::Status Zero();
+  void BeginStep() { kept_.clear(); }
   // The model's sink: collective over the data group.
   absl::Status Reduce(const GradientBucket& bucket);
 
@@ -43,9 +47,9 @@ class GradientBuckets {
     int64_t begin = 0;
   };
   static std::vector<Part> PartsOf(const std::vector<Held>& held, const ElementRange& owned);
-  // Adds what of the bucket this rank owns to `sum`, which holds `owned`.
+  // Adds what of the bucket this rank owns to `sum`, which holds `owned`, or begins the sum with it.
   absl::Status Keep(const std::vector<Held>& held, const ElementRange& owned, std::span<const float> bucket,
-                    std::span<float> sum);
+                    std::span<float> sum, bool begins);
 
   const RankPlan& plan_;
   RegionId untied_region_;
@@ -57,6 +61,8 @@ class GradientBuckets {
   std::span<float> untied_;
   std::span<float> embedding_;
   std::span<float> head_;
+  // Those of which this step's sums have begun.
+  std::set<const GradientBucket*> kept_;
 };
 
 }  // namespace penstock

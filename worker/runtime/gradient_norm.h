@@ -30,7 +30,7 @@ class GradientNorm {
   static absl::StatusOr<GradientNorm> Create(const RankPlan& plan);
 
   void PlanMemory(MemoryPlan* memory);
-  // `comm` takes the backend's memory, `control` the host's; they may be the same one.
+  // `backend` and `comm`: of the gradients' memory, and so is `arena`. `control` takes the host's; they may be one.
   void Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend);
 
   // All ranks call it, each with the summed gradients that it owns, the leader with the step's inputs. Everyone gets

@@ -13,6 +13,7 @@ namespace penstock {
 LocalOptimizer::LocalOptimizer(const RankPlan& plan, int64_t run_elements_max)
     : plan_(plan),
       offloaded_(IsOffloaded(plan.spec())),
+      gradients_on_host_(OffloadsGradients(plan.spec())),
       has_master_(HoldsMasterWeights(plan.spec())),
       run_elements_(std::min(TotalSize(plan.updated()), run_elements_max)) {}
 
@@ -27,10 +28,11 @@ void LocalOptimizer::PlanMemory(MemoryPlan* memory) {
   exp_avg_sq_region_ = memory->AddFloats(MemoryClass::kOptimizer, "exp_avg_sq", elements);
   if (!offloaded_) return;
   const DataType type = ComputeType(plan_.spec());
+  const int64_t gradients = gradients_on_host_ ? 0 : run_elements_;
   const int64_t rounded = type == DataType::kFloat32 ? 0 : BytesOf(type) * run_elements_;
   for (size_t i = 0; i < runs_.size(); ++i) {
     runs_[i].gradients_region =
-        memory->AddFloats(MemoryClass::kCommunication, absl::StrCat("offloaded gradients ", i), run_elements_);
+        memory->AddFloats(MemoryClass::kCommunication, absl::StrCat("offloaded gradients ", i), gradients);
     runs_[i].rounded_region = memory->Add(MemoryClass::kCommunication, absl::StrCat("offloaded weights ", i), rounded);
   }
 }
@@ -44,7 +46,7 @@ void LocalOptimizer::Bind(const Arena& arena, Backend* backend, Backend* host) {
   exp_avg_sq_ = arena.Floats(exp_avg_sq_region_);
   if (!offloaded_) return;
   for (Run& run : runs_) {
-    run.gradients = arena.Floats(run.gradients_region);
+    run.buffer = arena.Floats(run.gradients_region);
     run.rounded = arena.Bytes(run.rounded_region);
   }
 }
@@ -92,7 +94,7 @@ absl::Status LocalOptimizer::Update(const v1::StepDecision& decision, std::span<
 }
 
 // On the device's one stream the gradients of run i come before the weights of run i - 1 go, and those before the
-// gradients of run i + 1. So where the gradients are there, the memory that the host writes run i's weights to, or the
+// gradients of run i + 1. So behind the gradients' fence the memory that the host writes run i's weights to, and the
 // master weights themselves, have been read, in this step and the one before.
 absl::Status LocalOptimizer::UpdateOnHost(const AdamWParams& params, std::span<const GradientRange> gradients,
                                           std::span<const WeightRange> weights) {
@@ -115,9 +117,12 @@ absl::Status LocalOptimizer::UpdateOnHost(const AdamWParams& params, std::span<c
 }
 
 absl::Status LocalOptimizer::Fetch(std::span<const GradientRange> gradients, Run* run) {
-  float* to = run->gradients.data();
-  for (const GradientRange& gradient : gradients) {
+  run->gradients.assign(gradients.begin(), gradients.end());
+  float* to = run->buffer.data();
+  for (GradientRange& gradient : run->gradients) {
+    if (gradients_on_host_) break;
     PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, gradient.data, to, BytesOf(gradient)));
+    gradient.data = to;
     to += gradient.range.size();
   }
   PENSTOCK_ASSIGN_OR_RETURN(run->fetched, backend_->RecordFence({}));
@@ -126,21 +131,19 @@ absl::Status LocalOptimizer::Fetch(std::span<const GradientRange> gradients, Run
 
 absl::Status LocalOptimizer::UpdateRun(const AdamWParams& params, std::span<const WeightRange> weights, const Run& run,
                                        int64_t offset) {
-  const float* gradients = run.gradients.data();
   auto* rounded = reinterpret_cast<Bfloat16*>(run.rounded.data());
-  for (const WeightRange& weight : weights) {
-    const int64_t size = weight.range.size();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const WeightRange& weight = weights[i];
     WeightRange here{.range = weight.range};
     const void* updated = master_.data() + offset;
     if (weight.rounded != nullptr) {
       here.rounded = rounded;
       updated = rounded;
-      rounded += size;
+      rounded += weight.range.size();
     }
-    PENSTOCK_RETURN_IF_ERROR(UpdateRange(host_, params, {weight.range, gradients}, here, offset));
+    PENSTOCK_RETURN_IF_ERROR(UpdateRange(host_, params, run.gradients[i], here, offset));
     PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, updated, AddressOf(weight), BytesOf(weight)));
-    gradients += size;
-    offset += size;
+    offset += weight.range.size();
   }
   return absl::OkStatus();
 }

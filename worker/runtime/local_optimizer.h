@@ -3,7 +3,8 @@
 // weights, which belong to that state then; in fp32 the model's weights are the master weights.
 //
 // Offloaded (zero.offload host; Ren et al. 2021, ZeRO-Offload), state and master weights are in the host's memory, and
-// the host updates them: run by run the gradients come, and the new weights go back, while the host is at another run.
+// the host updates them: run by run the gradients come, if they aren't there already, and the new weights go back,
+// while the host is at another run.
 //
 // Thread-safety: none; the rank's thread. Everything given to Bind outlives it.
 #ifndef PENSTOCK_WORKER_RUNTIME_LOCAL_OPTIMIZER_H_
@@ -35,6 +36,8 @@ class LocalOptimizer {
   ~LocalOptimizer();
 
   bool offloaded() const { return offloaded_; }
+  // Whether Update's gradients are the host's, too, and there when it is called.
+  bool gradients_on_host() const { return gradients_on_host_; }
   // Of the host where it is offloaded, else of the device; so is `arena`.
   void PlanMemory(MemoryPlan* memory);
   // `host` updates what is offloaded; null where nothing is.
@@ -54,9 +57,11 @@ class LocalOptimizer {
   struct Run {
     RegionId gradients_region;
     RegionId rounded_region;
-    std::span<float> gradients;
+    std::span<float> buffer;
     std::span<std::byte> rounded;
-    // Recorded behind the gradients' copies; null: they are there.
+    // Where the host finds them behind `fetched`, which is behind all that the device was given before; null: they are
+    // there.
+    std::vector<GradientRange> gradients;
     std::shared_ptr<Fence> fetched;
   };
 
@@ -71,6 +76,7 @@ class LocalOptimizer {
 
   const RankPlan& plan_;
   const bool offloaded_;
+  const bool gradients_on_host_;
   const bool has_master_;
   const int64_t run_elements_;
   // Where there are some.

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/data_type.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/job_rules.h"
@@ -32,10 +33,10 @@ Floats Random(int64_t size, uint32_t seed) {
   return values;
 }
 
-RankPlan PlanOf(v1::TrainingSpec::Precision precision, v1::ZeroSpec::Offload offload) {
+RankPlan PlanOf(v1::TrainingSpec::Precision precision, v1::ZeroSpec::Offload offload, int zero_stage) {
   v1::Assignment assignment;
   v1::JobSpec& spec = *assignment.mutable_spec();
-  spec = MakeTinyJob({});
+  spec = MakeTinyJob({.zero = zero_stage});
   spec.mutable_training()->set_precision(precision);
   spec.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
   spec.mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
@@ -59,8 +60,9 @@ class Rank {
         rounded_(ComputeType(plan.spec()) != DataType::kFloat32),
         size_(TotalSize(plan.updated())),
         weights_(device_->Allocate(size_ * (rounded_ ? 2 : 4)).value()),
-        gradients_(device_->Allocate(size_ * 4).value()),
-        optimizer_(plan, run_elements_max) {
+        optimizer_(plan, run_elements_max),
+        gradients_((optimizer_.gradients_on_host() ? device_->AllocateHost(size_ * 4) : device_->Allocate(size_ * 4))
+                       .value()) {
     MemoryPlan memory;
     optimizer_.PlanMemory(&memory);
     arena_ = host_ != nullptr ? Arena::AllocateHost(memory, device_.get()).value()
@@ -111,7 +113,7 @@ class Rank {
   }
 
   std::vector<std::byte> Weights() { return Read(weights_->data(), weights_->size()); }
-  std::vector<std::byte> Moment(v1::StateKind kind) {
+  std::vector<std::byte> Held(v1::StateKind kind) {
     std::vector<std::byte> all;
     for (const WeightRange& held : optimizer_.Held()) {
       if (held.kind != kind) continue;
@@ -143,31 +145,35 @@ class Rank {
   const bool rounded_;
   const int64_t size_;
   const std::unique_ptr<DeviceMemory> weights_;
-  const std::unique_ptr<DeviceMemory> gradients_;
   std::optional<Arena> arena_;
   LocalOptimizer optimizer_;
+  const std::unique_ptr<DeviceMemory> gradients_;
 };
 
 class LocalOptimizerTest : public testing::TestWithParam<v1::TrainingSpec::Precision> {};
 
 TEST_P(LocalOptimizerTest, WhereTheStateIsChangesNoBit) {
-  const RankPlan here = PlanOf(GetParam(), v1::ZeroSpec::OFFLOAD_NONE);
+  const RankPlan here = PlanOf(GetParam(), v1::ZeroSpec::OFFLOAD_NONE, 1);
   Rank reference(here, kOffloadRunElements, CreateCpuBackend({.threads = 1}).value(), nullptr);
   for (int step = 1; step <= kSteps; ++step) reference.Step(step);
-  const RankPlan offloaded = PlanOf(GetParam(), v1::ZeroSpec::OFFLOAD_HOST);
-  // Runs of a whole rank, of one element more or less than half of it, and of many that end anywhere.
-  const int64_t size = TotalSize(offloaded.updated());
-  for (const int64_t run : {size, size / 2 - 1, size / 2 + 1, int64_t{10007}}) {
-    SCOPED_TRACE(run);
-    Rank rank(offloaded, run, CreateEmulatedDevice(), CreateCpuBackend({.threads = 2}).value());
-    for (int step = 1; step <= kSteps; ++step) rank.Step(step);
-    EXPECT_EQ(rank.Weights(), reference.Weights());
-    EXPECT_EQ(rank.Moment(v1::STATE_KIND_EXP_AVG), reference.Moment(v1::STATE_KIND_EXP_AVG));
-    EXPECT_EQ(rank.Moment(v1::STATE_KIND_EXP_AVG_SQ), reference.Moment(v1::STATE_KIND_EXP_AVG_SQ));
-    // In fp32 the reference's weights are the master weights.
-    EXPECT_EQ(rank.Moment(v1::STATE_KIND_WEIGHTS), GetParam() == v1::TrainingSpec::PRECISION_FP32
+  // In ZeRO 2 the gradients are on the host, too.
+  for (const int zero_stage : {1, 2}) {
+    const RankPlan offloaded = PlanOf(GetParam(), v1::ZeroSpec::OFFLOAD_HOST, zero_stage);
+    EXPECT_EQ(LocalOptimizer(offloaded).gradients_on_host(), zero_stage == 2);
+    // Runs of a whole rank, of one element more or less than half of it, and of many that end anywhere.
+    const int64_t size = TotalSize(offloaded.updated());
+    for (const int64_t run : {size, size / 2 - 1, size / 2 + 1, int64_t{10007}}) {
+      SCOPED_TRACE(absl::StrCat("ZeRO ", zero_stage, ", runs of ", run));
+      Rank rank(offloaded, run, CreateEmulatedDevice(), CreateCpuBackend({.threads = 2}).value());
+      for (int step = 1; step <= kSteps; ++step) rank.Step(step);
+      EXPECT_EQ(rank.Weights(), reference.Weights());
+      EXPECT_EQ(rank.Held(v1::STATE_KIND_EXP_AVG), reference.Held(v1::STATE_KIND_EXP_AVG));
+      EXPECT_EQ(rank.Held(v1::STATE_KIND_EXP_AVG_SQ), reference.Held(v1::STATE_KIND_EXP_AVG_SQ));
+      // In fp32 the reference's weights are the master weights.
+      EXPECT_EQ(rank.Held(v1::STATE_KIND_WEIGHTS), GetParam() == v1::TrainingSpec::PRECISION_FP32
                                                        ? reference.Weights()
-                                                       : reference.Moment(v1::STATE_KIND_WEIGHTS));
+                                                       : reference.Held(v1::STATE_KIND_WEIGHTS));
+    }
   }
 }
 

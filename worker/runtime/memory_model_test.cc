@@ -104,10 +104,11 @@ WorkerMemory PlanOf(const v1::JobSpec& spec, int rank, int world) {
   StageExecutor executor(plan, validation);
   StateExchange exchange(plan);
   EXPECT_TRUE(executor.PlanMemory(*model, &memory).ok());
-  exchange.PlanMemory(&memory);
+  MemoryPlan& sums = OffloadsGradients(spec) ? both.host : memory;
+  exchange.PlanMemory(&sums);
   if (UpdatesLocally(spec)) {
     auto norm = GradientNorm::Create(plan).value();
-    norm.PlanMemory(&memory);
+    norm.PlanMemory(&sums);
     LocalOptimizer optimizer(plan);
     optimizer.PlanMemory(optimizer.offloaded() ? &both.host : &memory);
     Mirror::Options mirror;
@@ -159,6 +160,7 @@ TEST(MemoryModelTest, CountsTheWorkersBytes) {
         .precision = v1::TrainingSpec::PRECISION_BF16,
         .gpu = true},
         Job{.data = 2, .local = true, .mirror_lag = 1, .gpu = true, .offload = true},
+        Job{.pipeline = 3, .data = 2, .zero = 2, .local = true, .mirror_lag = 1, .gpu = true, .offload = true},
         Job{.pipeline = 2,
         .data = 2,
         .zero = 2,

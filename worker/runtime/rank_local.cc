@@ -4,7 +4,6 @@
 #include "core/base/annotate.h"
 #include "core/base/status_macros.h"
 #include "core/plan/job_facts.h"
-#include "worker/ops/cpu/cpu_backend.h"
 #include "worker/runtime/rank_error.h"
 #include "worker/runtime/rank_session.h"
 
@@ -13,11 +12,8 @@ namespace penstock {
 absl::Status RankRunner::PlanLocal(Session& session) {
   const RankPlan& plan = *session.plan;
   PENSTOCK_ASSIGN_OR_RETURN(session.norm, GradientNorm::Create(plan));
-  session.norm->PlanMemory(&session.memory);
+  session.norm->PlanMemory(&session.sums_plan());
   session.optimizer.emplace(plan);
-  if (session.optimizer->offloaded()) {
-    PENSTOCK_ASSIGN_OR_RETURN(session.host_backend, CreateCpuBackend({.threads = options_.threads}));
-  }
   session.optimizer->PlanMemory(session.optimizer->offloaded() ? &session.host_plan() : &session.memory);
   if (IsPublished(plan.spec())) return absl::OkStatus();
   Mirror::Options options;
@@ -34,11 +30,12 @@ absl::Status RankRunner::PlanLocal(Session& session) {
 }
 
 void RankRunner::BindLocal(Session& session) {
-  session.norm->Bind(*session.arena, session.comm.get(), session.control, session.backend.get());
+  const StateExchange::SumsHome sums = session.sums_home();
+  session.norm->Bind(*sums.arena, sums.comm, session.control, sums.backend);
   session.optimizer->Bind(session.optimizer->offloaded() ? session.host() : *session.arena, session.backend.get(),
                           session.host_backend.get());
   if (!session.mirror.has_value()) return;
-  session.mirror->Start(session.host(), session.backend.get(), session.client.get(),
+  session.mirror->Start(session.host(), sums.backend, session.client.get(),
                         session.driver.has_value() ? &*session.driver : nullptr);
   session.model->SetGradientGuard([&mirror = *session.mirror] { return mirror.GuardGradients(); });
 }

@@ -54,6 +54,9 @@ absl::Status RankRunner::PlanRank(Session& session) {
   PENSTOCK_ASSIGN_OR_RETURN(session.plan, MakeRankPlan(options_.assignment));
   const RankPlan& plan = *session.plan;
   const v1::JobSpec& spec = plan.spec();
+  if (IsOffloaded(spec)) {
+    PENSTOCK_ASSIGN_OR_RETURN(session.host_backend, CreateCpuBackend({.threads = options_.threads}));
+  }
   PENSTOCK_ASSIGN_OR_RETURN(session.reader, OpenData(plan, session.backend.get()));
   if (spec.training().validate_every_steps() > 0) {
     const uint64_t samples = ValidationSamples(spec, static_cast<uint64_t>(session.reader->validation_windows()));
@@ -77,7 +80,7 @@ absl::Status RankRunner::PlanRank(Session& session) {
   session.executor.emplace(plan, session.validation);
   session.exchange.emplace(plan);
   PENSTOCK_RETURN_IF_ERROR(session.executor->PlanMemory(*session.model, &session.memory));
-  session.exchange->PlanMemory(&session.memory);
+  session.exchange->PlanMemory(&session.sums_plan());
   if (UpdatesLocally(spec)) PENSTOCK_RETURN_IF_ERROR(PlanLocal(session));
   absl::StatusOr<Arena> arena = Arena::Allocate(session.memory, session.backend.get());
   if (absl::IsResourceExhausted(arena.status())) {
@@ -145,7 +148,7 @@ absl::Status RankRunner::Connect(Session& session) {
   }
   session.tensor_group->Bind(session.comm.get(), &session.clock);
   session.losses.emplace(plan, session.control);
-  session.exchange->Bind(*session.arena, session.model.get(), session.backend.get(), session.comm.get(),
+  session.exchange->Bind(session.sums_home(), session.model.get(), session.backend.get(), session.comm.get(),
                          session.state(), &session.clock);
   if (UpdatesLocally(plan.spec())) BindLocal(session);
   if (session.mirror.has_value()) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/plan/job_facts.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/connector.h"
 #include "worker/model/memory_plan.h"
@@ -79,6 +80,14 @@ struct RankRunner::Session {
   double carried_seconds = 0;
 
   std::vector<std::unique_ptr<AbortScope::Hook>> hooks;
+
+  // Where the gradients that the rank owns are added up.
+  bool sums_on_host() const { return OffloadsGradients(plan->spec()); }
+  MemoryPlan& sums_plan() { return sums_on_host() ? host_plan() : memory; }
+  StateExchange::SumsHome sums_home() const {
+    if (sums_on_host()) return {&host(), host_backend.get(), control};
+    return {&*arena, backend.get(), comm.get()};
+  }
 
   MemoryPlan& host_plan() { return backend->host_memory() ? memory : host_memory; }
   const Arena& host() const { return backend->host_memory() ? *arena : *host_arena; }

@@ -14,7 +14,7 @@ bool IsActivation(Op op) { return op == Op::kSendActivation || op == Op::kRecvAc
 
 // Fragments of the norm's pieces go to the rank where the piece is at home.
 void AddNormLanes(const RankPlan& plan, std::set<NcclLane>* lanes) {
-  if (!UpdatesLocally(plan.spec())) return;
+  if (!UpdatesLocally(plan.spec()) || OffloadsGradients(plan.spec())) return;
   const auto pieces = PlanNorm(plan.table.size(), plan.pushed);
   PENSTOCK_CHECK(pieces.ok());  // as the rank's GradientNorm, which was made of the same
   for (const NormPiece& piece : *pieces) {
@@ -38,7 +38,9 @@ NcclTopology TopologyOf(const RankPlan& plan) {
   }
   const int last = plan.mesh.pipeline() - 1;
   if (last > 0 && (plan.first_stage() || plan.last_stage()) && !plan.mine().tied.empty()) {
-    lanes.insert({plan.OnStage(last), plan.OnStage(0), ChannelOf(kTiedGradientTag)});
+    if (!OffloadsGradients(plan.spec())) {
+      lanes.insert({plan.OnStage(last), plan.OnStage(0), ChannelOf(kTiedGradientTag)});
+    }
     // Where the ranks update, the new weights take the way back.
     if (UpdatesLocally(plan.spec())) lanes.insert({plan.OnStage(0), plan.OnStage(last), ChannelOf(kTiedWeightsTag)});
   }

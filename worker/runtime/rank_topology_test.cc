@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/layout/norm_plan.h"
@@ -75,6 +76,22 @@ TEST(RankTopologyTest, TensorRanksAndLocalUpdatesHaveTheirs) {
       EXPECT_TRUE(has(fragment.rank, {fragment.rank, piece.home, ChannelOf(kNormFragmentTag)}));
     }
   }
+}
+
+TEST(RankTopologyTest, WhatIsOnTheHostNeedsNoLanes) {
+  RankPlan plan = PlanOf({.pipeline = 2, .data = 2, .zero = 2}, 0, v1::ZeroSpec::PLACEMENT_LOCAL);
+  // Those of the tied gradient and weights, and of the norm, have one.
+  const auto lanes = [&] {
+    std::vector<NcclLane> lanes;
+    for (const NcclLane& lane : TopologyOf(plan).lanes) {
+      if (lane.channel == ChannelOf(kTiedGradientTag)) lanes.push_back(lane);
+    }
+    return lanes;
+  };
+  EXPECT_GT(lanes().size(), 2u);
+  plan.assignment.mutable_spec()->mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
+  plan.assignment.mutable_spec()->mutable_parallel()->mutable_zero()->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
+  EXPECT_EQ(lanes(), (std::vector<NcclLane>{{0, plan.OnStage(1), ChannelOf(kTiedWeightsTag)}}));
 }
 
 TEST(RankTopologyTest, OneRankNeedsNothing) {

@@ -37,23 +37,24 @@ bool StateExchange::ExchangesTied() const {
   return plan_.mesh.pipeline() > 1 && (plan_.parameters.first || plan_.parameters.last) && !plan_.mine().tied.empty();
 }
 
-void StateExchange::PlanMemory(MemoryPlan* memory) {
-  if (buckets_.has_value()) buckets_->PlanMemory(memory);
+void StateExchange::PlanMemory(MemoryPlan* sums) {
+  if (buckets_.has_value()) buckets_->PlanMemory(sums);
   receives_head_ = ExchangesTied() && plan_.parameters.first;
   if (!receives_head_) return;
   head_region_ =
-      memory->AddFloats(MemoryClass::kCommunication, "head part of the tied gradient", plan_.mine().tied.size());
+      sums->AddFloats(MemoryClass::kCommunication, "head part of the tied gradient", plan_.mine().tied.size());
 }
 
-void StateExchange::Bind(const Arena& arena, StageModel* model, Backend* backend, Communicator* comm,
+void StateExchange::Bind(const SumsHome& sums, StageModel* model, Backend* backend, Communicator* comm,
                          StateClient* client, RankClock* clock) {
+  sums_ = sums;
   model_ = model;
   backend_ = backend;
   comm_ = comm;
   client_ = client;
-  if (receives_head_) head_part_ = arena.Floats(head_region_);
+  if (receives_head_) head_part_ = sums.arena->Floats(head_region_);
   if (!buckets_.has_value()) return;
-  buckets_->Bind(arena, comm, backend);
+  buckets_->Bind(*sums.arena, comm, backend);
   model->SetBucketSink([this, clock](const GradientBucket& bucket) {
     RankClock::Scope reducing(*clock, Activity::kReduce);
     return buckets_->Reduce(bucket);
@@ -61,13 +62,13 @@ void StateExchange::Bind(const Arena& arena, StageModel* model, Backend* backend
 }
 
 absl::Status StateExchange::BeginStep() {
-  if (buckets_.has_value()) PENSTOCK_RETURN_IF_ERROR(buckets_->Zero());
+  if (buckets_.has_value()) buckets_->BeginStep();
   if (!receives_head_) return absl::OkStatus();
   const int last = plan_.OnStage(plan_.mesh.pipeline() - 1);
   for (size_t begin = 0; begin < head_part_.size(); begin += kChunkElements) {
     PENSTOCK_ASSIGN_OR_RETURN(
-        auto receive,
-        comm_->StartRecv(last, kTiedGradientTag, AsWritableBytes(Mutable(head_part_).subspan(begin, kChunkElements))));
+        auto receive, sums_.comm->StartRecv(last, kTiedGradientTag,
+                                            AsWritableBytes(Mutable(head_part_).subspan(begin, kChunkElements))));
     head_receives_.push_back(std::move(receive));
   }
   return absl::OkStatus();
@@ -89,6 +90,7 @@ absl::Status StateExchange::ReduceWholeStep() {
 absl::Status StateExchange::Reduce() {
   const StageParameters& parameters = plan_.parameters;
   if (!buckets_.has_value()) PENSTOCK_RETURN_IF_ERROR(ReduceWholeStep());
+  if (sums_.backend != backend_) PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
   if (plan_.mine().tied.empty()) return absl::OkStatus();
   if (parameters.tied_twice()) return AddHeadPart(OwnTied(TiedUse::kHead));
   if (receives_head_) {
@@ -98,8 +100,8 @@ absl::Status StateExchange::Reduce() {
   // The last stage's owner. The first stage takes it when it likes; Pull waits for that.
   const absl::Span<const float> head = Mutable(OwnTied(TiedUse::kHead));
   for (size_t begin = 0; begin < head.size(); begin += kChunkElements) {
-    PENSTOCK_ASSIGN_OR_RETURN(
-        auto send, comm_->StartSend(plan_.OnStage(0), kTiedGradientTag, AsBytes(head.subspan(begin, kChunkElements))));
+    PENSTOCK_ASSIGN_OR_RETURN(auto send, sums_.comm->StartSend(plan_.OnStage(0), kTiedGradientTag,
+                                                               AsBytes(head.subspan(begin, kChunkElements))));
     head_sends_.push_back(std::move(send));
   }
   return absl::OkStatus();
@@ -118,7 +120,7 @@ std::span<float> StateExchange::OwnTied(TiedUse use) const {
 absl::Status StateExchange::AddHeadPart(std::span<const float> head) {
   const std::span<float> sum = OwnTied(TiedUse::kEmbedding);
   PENSTOCK_CHECK(sum.size() == head.size());
-  return backend_->Add({}, head, sum);
+  return sums_.backend->Add({}, head, sum);
 }
 
 std::vector<GradientRange> StateExchange::PushedGradients() const {

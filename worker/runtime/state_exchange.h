@@ -3,6 +3,9 @@
 // hands what is shared to its tensor group. A shared parameter's gradient is the same on every tensor rank, so that
 // tensor rank 0's is pushed and the others' are left alone.
 //
+// The sums of the gradients that a rank owns are its device's, or, where they are offloaded, its host's: then Reduce
+// waits for the device, and hands them to the host, which adds up and sends what is tied by itself.
+//
 // Thread-safety: none; the rank's thread. Everything given to Bind outlives it.
 #ifndef PENSTOCK_WORKER_RUNTIME_STATE_EXCHANGE_H_
 #define PENSTOCK_WORKER_RUNTIME_STATE_EXCHANGE_H_
@@ -30,10 +33,18 @@ class StateExchange {
     if (plan.bucketed()) buckets_.emplace(plan);
   }
 
-  void PlanMemory(MemoryPlan* memory);
+  // Who has the sums: their memory, and what computes with it and sends it.
+  struct SumsHome {
+    const Arena* arena = nullptr;
+    Backend* backend = nullptr;
+    Communicator* comm = nullptr;
+  };
+
+  // `sums`: of their home.
+  void PlanMemory(MemoryPlan* sums);
   // `clock` is where the time of ZeRO 2's sums goes, which are taken inside of the passes.
   // All of `comm`'s and `client`'s memory is `backend`'s.
-  void Bind(const Arena& arena, StageModel* model, Backend* backend, Communicator* comm, StateClient* client,
+  void Bind(const SumsHome& sums, StageModel* model, Backend* backend, Communicator* comm, StateClient* client,
             RankClock* clock);
 
   // At the start of a step: the first stage's owner posts its receive of the head's part; ZeRO 2's sums are zero.
@@ -77,6 +88,7 @@ class StateExchange {
   StageModel* model_ = nullptr;
   Backend* backend_ = nullptr;
   Communicator* comm_ = nullptr;
+  SumsHome sums_;
   StateClient* client_ = nullptr;
   // First stage: the head's part of the owned elements of the tied gradient.
   std::span<float> head_part_;
