@@ -327,11 +327,13 @@ class StepCoster {
     return mirror;
   }
 
+  static double LinkOf(const ClusterWorker& worker) {
+    return worker.gpu_link_bytes_per_second > 0 ? worker.gpu_link_bytes_per_second : kGpuLinkBytesPerSecond;
+  }
   // Gradients and weights take turns on the link, beside the host's update (worker/runtime/local_optimizer.h).
-  static double OffloadedSeconds(const ClusterWorker& worker, double weight_bytes, double owned) {
-    const double link =
-        worker.gpu_link_bytes_per_second > 0 ? worker.gpu_link_bytes_per_second : kGpuLinkBytesPerSecond;
-    return std::max((kFloat * owned + weight_bytes) / link,
+  double OffloadedSeconds(const ClusterWorker& worker, double weight_bytes, double owned) const {
+    const double gradient_bytes = OffloadsGradients(spec_) ? 0 : kFloat * owned;
+    return std::max((gradient_bytes + weight_bytes) / LinkOf(worker),
                     kOffloadedBytesPerElement * owned / kOffloadedBytesPerSecond);
   }
 
@@ -352,7 +354,8 @@ class StepCoster {
     const double clear = kFloat * elements / memory;
     CoreSeconds work;
     VisitRanks(stage, [&](const MeshCoordinates& at) { work[WorkerOf(at).host] += group + gather + clear; });
-    double reduce = group;
+    // Each micro-batch's gradients go to the host.
+    double reduce = group + (OffloadsGradients(spec_) ? MicroBatches(spec_) * kFloat * owned / LinkOf(worker) : 0);
     double update = clear + gather;
     double service = 0;
     if (local_) {

@@ -40,6 +40,12 @@ std::vector<Change> ChangesOf(const v1::JobSpec& spec) {
     zero->clear_mirror_lag();
     zero->clear_offload();
   }
+  if (UpdatesLocally(spec) && OnGpus(spec) && !OffloadsGradients(spec)) {
+    changes.push_back({"parallel.zero.offload: host with parallel.zero.stage: 2", spec});
+    v1::ZeroSpec* const zero = changes.back().spec.mutable_parallel()->mutable_zero();
+    zero->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
+    zero->set_stage(2);
+  }
   if (spec.parallel().zero().stage() < 2 && spec.parallel().data() > 1) {
     changes.push_back({"parallel.zero.stage: 2", spec});
     changes.back().spec.mutable_parallel()->mutable_zero()->set_stage(2);

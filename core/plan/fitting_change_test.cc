@@ -55,5 +55,21 @@ TEST(FittingChangeTest, StartsWithWhatLeavesTheBatchAlone) {
   EXPECT_FALSE(SmallestFittingChange(spec, int64_t{1} << 30, int64_t{1} << 30).has_value());
 }
 
+TEST(FittingChangeTest, AHostTakesWhatAGpuCant) {
+  v1::JobSpec spec = Job();
+  spec.mutable_training()->set_micro_batch_size(1);
+  spec.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
+  spec.mutable_parallel()->mutable_zero()->set_placement(v1::ZeroSpec::PLACEMENT_LOCAL);
+  FillDefaults(&spec);
+  ASSERT_TRUE(CheckJob(spec).empty());
+  const int64_t here = (*MemoryOfJob(spec))[0].total();
+  // Of 1.2 million parameters the device has weights, gradients and two moments, of 4 bytes each.
+  const std::string moments = SmallestFittingChange(spec, here - 1, 0).value_or("");
+  EXPECT_TRUE(moments.starts_with("parallel.zero.offload: host would fit (")) << moments;
+  const std::string gradients = SmallestFittingChange(spec, here - 12'000'000, 0).value_or("");
+  EXPECT_TRUE(gradients.starts_with("parallel.zero.offload: host with parallel.zero.stage: 2 would fit ("))
+      << gradients;
+}
+
 }  // namespace
 }  // namespace penstock
