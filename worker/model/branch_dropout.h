@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "worker/ops/dropout.h"
 
 namespace penstock {
@@ -21,8 +22,16 @@ struct BranchDropout {
   uint64_t first_sample = 0;         // of the micro-batch, counted over the job
 
   bool on() const { return dropout != nullptr; }
-  absl::Status operator()(const OpContext& context, uint32_t site, const void* x, void* y) const {
-    return dropout->Apply(context, first_sample, site, x, y);
+  absl::Status Forward(const OpContext& context, uint32_t site, void* x) const {
+    return on() ? dropout->Apply(context, first_sample, site, x, x) : absl::OkStatus();
+  }
+  // The gradient towards what went into it: in `room`, or `gradient` itself where nothing is dropped. `room` may be
+  // `gradient`.
+  absl::StatusOr<const void*> Backward(const OpContext& context, uint32_t site, const void* gradient,
+                                       void* room) const {
+    if (!on()) return gradient;
+    if (absl::Status status = dropout->Apply(context, first_sample, site, gradient, room); !status.ok()) return status;
+    return room;
   }
 };
 

@@ -113,9 +113,7 @@ absl::Status Gpt2Layer::Forward(int layer, const Weights& weights, const Activat
     PENSTOCK_RETURN_IF_ERROR(
         proj_->Forward(context, a.attention, weights.proj_weight, Replicated(weights.proj_bias), scratch.narrow));
     PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
-    if (scratch.dropout.on()) {
-      PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, AttentionSite(layer), scratch.narrow, scratch.narrow));
-    }
+    PENSTOCK_RETURN_IF_ERROR(scratch.dropout.Forward(context, AttentionSite(layer), scratch.narrow));
     PENSTOCK_RETURN_IF_ERROR(norm_->ForwardOfSum(context, a.x, scratch.narrow, a.mid, weights.ln_2_weight,
                                                  weights.ln_2_bias, a.ln_2, a.ln_2_mean, a.ln_2_rstd));
   }
@@ -126,9 +124,7 @@ absl::Status Gpt2Layer::Forward(int layer, const Weights& weights, const Activat
   PENSTOCK_RETURN_IF_ERROR(
       mlp_proj_->Forward(context, a.gelu, weights.mlp_proj_weight, Replicated(weights.mlp_proj_bias), scratch.narrow));
   PENSTOCK_RETURN_IF_ERROR(scratch.sum(context, scratch.narrow, shape_.boundary_elements()));
-  if (scratch.dropout.on()) {
-    PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, MlpSite(layer), scratch.narrow, scratch.narrow));
-  }
+  PENSTOCK_RETURN_IF_ERROR(scratch.dropout.Forward(context, MlpSite(layer), scratch.narrow));
   return add_->Forward(context, a.mid, scratch.narrow, y);
 }
 
@@ -150,14 +146,11 @@ absl::Status Gpt2Layer::Backward(int layer, const Weights& weights, const Activa
 absl::Status Gpt2Layer::MlpBackward(int layer, const Weights& weights, const Activations& a, const Scratch& scratch,
                                     const Gradients& gradients, GradientMode mode, void* gradient) const {
   const OpContext& context = scratch.context;
-  void* d_fc = scratch.wide;        // (B, T, F)
-  void* d_ln_2 = scratch.narrow;    // (B, T, C)
-  const void* d_branch = gradient;  // (B, T, C)
-  if (scratch.dropout.on()) {
-    void* const dropped = scratch.narrow;  // before d_ln_2
-    PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, MlpSite(layer), gradient, dropped));
-    d_branch = dropped;
-  }
+  void* d_fc = scratch.wide;      // (B, T, F)
+  void* d_ln_2 = scratch.narrow;  // (B, T, C)
+  // (B, T, C); used up before d_ln_2 is written.
+  PENSTOCK_ASSIGN_OR_RETURN(const void* const d_branch,
+                            scratch.dropout.Backward(context, MlpSite(layer), gradient, scratch.narrow));
   PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardWeight(context, a.gelu, d_branch, gradients.mlp_proj_weight,
                                                      Replicated(gradients.mlp_proj_bias), mode));
   PENSTOCK_RETURN_IF_ERROR(mlp_proj_->BackwardInputGelu(context, d_branch, weights.mlp_proj_weight, a.fc, d_fc));
@@ -175,12 +168,9 @@ absl::Status Gpt2Layer::AttentionBackward(int layer, const Weights& weights, con
   const OpContext& context = scratch.context;
   void* d_attention = scratch.narrow;  // (B, T, A)
   void* d_qkv = scratch.wide;          // (B, T, H, 3, D)
-  const void* d_branch = gradient;     // (B, T, C)
-  if (scratch.dropout.on()) {
-    void* const dropped = a.mid;  // which the MLP's half has used
-    PENSTOCK_RETURN_IF_ERROR(scratch.dropout(context, AttentionSite(layer), gradient, dropped));
-    d_branch = dropped;
-  }
+  // (B, T, C); the MLP's half was the last one that needed a.mid.
+  PENSTOCK_ASSIGN_OR_RETURN(const void* const d_branch,
+                            scratch.dropout.Backward(context, AttentionSite(layer), gradient, a.mid));
   PENSTOCK_RETURN_IF_ERROR(proj_->BackwardWeight(context, a.attention, d_branch, gradients.proj_weight,
                                                  Replicated(gradients.proj_bias), mode));
   PENSTOCK_RETURN_IF_ERROR(proj_->BackwardInput(context, d_branch, weights.proj_weight, d_attention));

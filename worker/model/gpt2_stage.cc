@@ -335,8 +335,7 @@ absl::Status Gpt2Stage::ReadInput(const ForwardArgs& args, Slot* slot) {
     const void* positions = shape_.adds_replicated() ? wpe_ : nullptr;
     PENSTOCK_RETURN_IF_ERROR(embedding_->Forward(context_, slot->tokens, wte_, positions, slot->input));
     PENSTOCK_RETURN_IF_ERROR(sum_(context_, slot->input, shape_.boundary_elements()));
-    const BranchDropout dropout = DropoutOf(*slot, args.training);
-    return dropout.on() ? dropout(context_, kEmbeddingSite, slot->input, slot->input) : absl::OkStatus();
+    return DropoutOf(*slot, args.training).Forward(context_, kEmbeddingSite, slot->input);
   }
   if (args.input.data() == slot->input) return absl::OkStatus();
   return backend_->Copy(context_, args.input.data(), slot->input, static_cast<int64_t>(args.input.size_bytes()));
@@ -455,7 +454,7 @@ absl::Status Gpt2Stage::BackwardInPlace(const Slot& slot, void* gradient) {
   }
   if (!first()) return absl::OkStatus();
   PENSTOCK_RETURN_IF_ERROR(backend_->Pace(context_));
-  if (dropout.on()) PENSTOCK_RETURN_IF_ERROR(dropout(context_, kEmbeddingSite, gradient, gradient));
+  PENSTOCK_RETURN_IF_ERROR(dropout.Backward(context_, kEmbeddingSite, gradient, gradient).status());
   return InBucket(&Gpt2Stage::BlockBucket, 0, [&] {
     float* positions = shape_.adds_replicated() ? wpe_gradient_ : nullptr;
     return embedding_->Backward(context_, slot.tokens, gradient, wte_gradient_, positions);
