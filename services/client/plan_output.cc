@@ -123,6 +123,7 @@ Json PlanJson(const v1::PlanResponse& response, bool compared) {
   Json json = MeshPlanJson(response.plan(), /*with_workers=*/true);
   json["device"] = DeviceName(response.spec());
   json["placement"] = PlacementName(response.spec());
+  json["offload"] = response.spec().parallel().zero().offload() == v1::ZeroSpec::OFFLOAD_HOST ? "host" : "none";
   json["chosen"] = response.chosen();
   if (!compared) return json;
   json["alternatives"] = Json::array();
