@@ -1,4 +1,6 @@
 // penstock-worker: runs one pipeline stage of one data replica of a job at a time, from job to job.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -70,6 +72,8 @@ constexpr char kUsage[] =
 
 // A last RankStopped has this long to get out.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(1);
+// What a worker may take to end that has lost its device.
+constexpr absl::Duration kLostExitTimeout = absl::Seconds(10);
 
 int Threads() {
   const int asked = absl::GetFlag(FLAGS_threads);
@@ -102,6 +106,31 @@ absl::Status CheckFlags() {
                                                    " other workers can't tell this machine's"));
   }
   return ParseHostPort(absl::GetFlag(FLAGS_coordinator)).status();
+}
+
+// A process whose device is lost reports what happened and ends, with kExitForAnother: nothing but a new process gets
+// the device back.
+class LostDevice {
+ public:
+  // What the worker does at its end asks the device, too; one that doesn't answer any more doesn't hold it up.
+  void Set(const std::string& device, const absl::Status& why) {
+    if (lost_.exchange(true)) return;
+    LogWarning("{} is lost, and the worker ends: {}", device, why);
+    std::thread([] {
+      std::this_thread::sleep_for(absl::ToChronoMilliseconds(kLostExitTimeout));
+      LogWarning("the lost device holds the worker up: it ends as it is");
+      _exit(kExitForAnother);
+    }).detach();
+    ShutdownSignal::Request();
+  }
+  operator bool() const { return lost_; }
+
+ private:
+  std::atomic<bool> lost_ = false;
+};
+LostDevice& TheLostDevice() {
+  static LostDevice* const lost = new LostDevice;
+  return *lost;
 }
 
 // Hands reports to the Member, which is made after what reports.
@@ -230,14 +259,11 @@ absl::Status Run() {
   if (compute.is_cuda()) {
     options.backend = [compute] {
       absl::StatusOr<std::unique_ptr<Backend>> backend = CreateBackend(compute);
-      // There was one when the process started. A kernel's error leaves the process without a device for good, and
-      // whoever looks after it starts another.
-      if (!backend.ok()) {
-        LogWarning("{} is lost, and the worker ends: {}", compute.name(), backend.status());
-        ShutdownSignal::Request();
-      }
+      // There was one when the process started.
+      if (!backend.ok()) TheLostDevice().Set(compute.name(), backend.status());
       return backend;
     };
+    options.device_lost = [compute](const absl::Status& why) { TheLostDevice().Set(compute.name(), why); };
     options.connect_devices = [compute](const RankPlan& plan) { return ConnectGpus(compute, plan); };
   }
   options.state = CreateParameterStateClient;
@@ -264,6 +290,7 @@ absl::Status Run() {
   member->Flush(kFlushTimeout);
   member->Stop();
   server->Stop();
+  if (TheLostDevice()) return absl::UnavailableError(absl::StrCat(compute.name(), " is lost to this process"));
   if (refused) return absl::AbortedError(absl::StrCat("another process has taken the id ", absl::GetFlag(FLAGS_id)));
   return absl::OkStatus();
 }
@@ -281,5 +308,5 @@ int main(int argc, char** argv) {
   const absl::Status status = absl::GetFlag(FLAGS_preflight) ? penstock::Preflight() : penstock::Run();
   if (status.ok()) return 0;
   std::fprintf(stderr, "penstock-worker: %s\n", std::string(status.message()).c_str());
-  return 1;
+  return penstock::TheLostDevice() ? penstock::kExitForAnother : 1;
 }

@@ -14,6 +14,7 @@
 #include "google/protobuf/struct.pb.h"
 #include "google/protobuf/util/json_util.h"
 #include "protos/penstock/v1/coordinator.grpc.pb.h"
+#include "services/base/shutdown.h"
 #include "services/rpc/channel.h"
 
 namespace penstock {
@@ -244,7 +245,8 @@ bool LocalCluster::ShouldRestart(const Member& member) const {
     case Member::Role::kParams:
       return options_.restart_params;
     case Member::Role::kWorker:
-      return options_.restart_workers;
+      return options_.restart_workers ||
+             (options_.restart_after_lost_device && member.process->ExitCode() == kExitForAnother);
   }
   return false;
 }

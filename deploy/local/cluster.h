@@ -41,6 +41,8 @@ class LocalCluster {
     bool restart_coordinator = true;
     bool restart_params = true;
     bool restart_workers = false;
+    // Workers that ended because only a new process can use their device again (kExitForAnother).
+    bool restart_after_lost_device = true;
     // How long the processes may take to answer. (A GPU's libraries are large: several workers that read them from a
     // cold disk take a while.)
     absl::Duration start_limit = absl::Seconds(120);

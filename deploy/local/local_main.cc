@@ -27,8 +27,10 @@ ABSL_FLAG(int, replicas, 1, "copies of each parameter shard; this version has 1"
 ABSL_FLAG(int, port, 0, "port of the coordinator on 127.0.0.1; 0 takes any free one");
 ABSL_FLAG(std::string, job, "", "a job file to submit and follow; the cluster ends with the job");
 ABSL_FLAG(absl::Duration, lease, absl::Seconds(2), "how long a silent worker counts as alive");
-ABSL_FLAG(std::string, restart, "coordinator,params",
-          "which processes are started again when they die: a list of coordinator, params, workers; or none");
+ABSL_FLAG(
+    std::string, restart, "coordinator,params",
+    "which processes are started again when they die: a list of coordinator, params, workers; or none, which holds "
+    "for workers that have lost their device, too");
 ABSL_FLAG(std::string, bindir, "", "folder of the binaries; found by itself when empty");
 
 namespace penstock {
@@ -72,7 +74,9 @@ absl::StatusOr<LocalCluster::Options> OptionsFromFlags() {
       options.restart_params = true;
     } else if (role == "workers") {
       options.restart_workers = true;
-    } else if (role != "none") {
+    } else if (role == "none") {
+      options.restart_after_lost_device = false;
+    } else {
       return absl::InvalidArgumentError(
           absl::StrCat("--restart: '", role, "' is none of coordinator, params, workers, none"));
     }

@@ -15,6 +15,10 @@
 
 namespace penstock {
 
+// How a process ends that can't go on where a new one may: sysexits.h's EX_TEMPFAIL. Whoever looks after it starts
+// another.
+inline constexpr int kExitForAnother = 75;
+
 class ShutdownSignal {
  public:
   // To be called before anything else of this class; again without harm. Writing to a closed connection gives EPIPE

@@ -73,6 +73,10 @@ class Backend {
   // doesn't uses the machine's first device, and takes memory there.
   virtual absl::Status EnterThread() { return absl::OkStatus(); }
 
+  // Whether this process can still compute on the device: an error that every later call would give, too (a kernel's
+  // fault, the card's). Never waits, so what is still on its way may fail later.
+  virtual absl::Status CheckUsable() { return absl::OkStatus(); }
+
   // Whether the host may read and write what Allocate gives. Where it may not, the runtime goes through copies.
   virtual bool host_memory() const { return true; }
   // Memory of the host from and to which copies go at full speed (pinned). Zeroed.

@@ -12,6 +12,15 @@
 #include "worker/runtime/rank_session.h"
 
 namespace penstock {
+namespace {
+
+// Without what `status` carries: it is neither the job's fault nor a peer's, and another worker may do.
+absl::Status LostDevice(const absl::Status& device, const absl::Status& status) {
+  return absl::UnavailableError(absl::StrCat(device.message(), " (", status.message(),
+                                             "): the worker's process ends, as it can't use the device any more"));
+}
+
+}  // namespace
 
 RankRunner::RankRunner(Options options)
     : options_(std::move(options)),
@@ -76,15 +85,20 @@ void RankRunner::Main() {
   const char* outcome = "stopped";
   {
     auto session = std::make_unique<Session>();
-    const absl::Status status = Train(*session);
+    absl::Status status = Train(*session);
+    const absl::Status device = session->backend == nullptr ? absl::OkStatus() : session->backend->CheckUsable();
+    if (!device.ok() && !status.ok() && !IsFenced(status)) status = LostDevice(device, status);
+    const bool failed = !status.ok() && abort_.status().ok();
+    if (failed) ReportFailure(*session, status);
+    // After the report: it ends the process.
+    if (!device.ok() && options_.device_lost) options_.device_lost(device);
     if (status.ok()) {
       outcome = "finished";
       session->FreeMemory();
       progress_.Set(options_.assignment.spec().training().steps(), kFinishedActivity);
       WaitStopped(absl::InfiniteDuration());
-    } else if (abort_.status().ok()) {
+    } else if (failed) {
       outcome = IsFenced(status) ? "fenced" : "failed";
-      ReportFailure(*session, status);
       if (!IsFenced(status)) WaitStopped(options_.hold_after_failure);
     }
   }

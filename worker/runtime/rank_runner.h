@@ -14,6 +14,8 @@
 //   - failed: RankFailed at once, with the cause, the cursor and the peer that is to blame; then it holds its
 //   connections,
 //     so that its peers don't take it for the one that died, until Stop, or kHoldAfterFailure;
+//   - lost: its device can't be used any more, whatever else happened: RankFailed with the device's words, and
+//     Options::device_lost, which should end the process;
 //   - finished: the leader says JobFinished; memory is freed, connections are held until Stop.
 // Nothing here waits for the coordinator while it trains: reports are handed to Options::report, which must not block.
 //
@@ -73,6 +75,9 @@ class RankRunner {
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state;
     // Takes a report with job and epoch filled in. Must not block.
     std::function<void(v1::MemberReport)> report;
+    // Told once, when the rank ends, that the process can't compute on its device any more, and why. May be empty; must
+    // not block.
+    std::function<void(const absl::Status&)> device_lost;
     WorkerMetrics* metrics = nullptr;  // may be null
     Timeline* timeline = nullptr;      // may be null
     absl::Duration hold_after_failure = kHoldAfterFailure;

@@ -157,6 +157,7 @@ TestEpoch::TestEpoch(const Options& options) : options_(options) {
     if (options.state) runner.state = options.state;
     runner.backend = options.backend;
     runner.connect_devices = options.connect_devices;
+    runner.device_lost = options.device_lost;
     runner.report = [log = options.log](v1::MemberReport report) { log->Add(std::move(report)); };
     runner.timeline = options.timeline;
     runner.metrics = options.metrics;

@@ -79,6 +79,7 @@ class TestEpoch {
     std::function<absl::StatusOr<std::unique_ptr<Backend>>()> backend = {};
     std::function<std::unique_ptr<Connector>(const RankPlan&)> connect_devices = {};
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state = {};
+    std::function<void(const absl::Status&)> device_lost = {};
   };
 
   explicit TestEpoch(const Options& options);

@@ -115,6 +115,7 @@ void WorkerNode::Assign(const v1::Assignment& assignment) {
   options.connect_devices = options_.connect_devices;
   options.state = options_.state;
   options.report = options_.report;
+  options.device_lost = options_.device_lost;
   options.metrics = options_.metrics;
   options.timeline = options_.timeline;
   std::lock_guard<std::mutex> lock(mutex_);

@@ -39,6 +39,7 @@ class WorkerNode {
     std::function<std::unique_ptr<Connector>(const RankPlan&)> connect_devices;
     std::function<absl::StatusOr<std::unique_ptr<StateClient>>(const RankPlan&)> state;
     std::function<void(v1::MemberReport)> report;
+    std::function<void(const absl::Status&)> device_lost;
     WorkerMetrics* metrics = nullptr;
     Timeline* timeline = nullptr;
   };

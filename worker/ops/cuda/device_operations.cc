@@ -93,6 +93,11 @@ class DeviceOperations : public Backend {
     return ToStatus(cudaSetDevice(device_), absl::StrCat("using cuda:", device_, " from another thread"));
   }
 
+  absl::Status CheckUsable() override {
+    const cudaError_t state = cudaStreamQuery(nullptr);
+    return state == cudaErrorNotReady ? absl::OkStatus() : ToStatus(state, absl::StrCat("cuda:", device_));
+  }
+
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override {
     if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("an allocation of ", bytes, " bytes"));
     void* data = nullptr;

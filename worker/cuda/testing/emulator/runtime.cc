@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/cuda/testing/emulator/faults.h"
 #include "worker/cuda/testing/emulator/memory.h"
 #include "worker/cuda/testing/emulator/streams.h"
 
@@ -50,6 +51,7 @@ cudaError_t CopyLater(void* to, const void* from, size_t bytes, cudaStream_t str
 cudaError_t Copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream, bool waits) {
   const int device = emulator::DeviceOfStream(stream);
   if (device < 0) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = emulator::FaultOf(device); fault != cudaSuccess) return fault;
   if (bytes == 0) return cudaSuccess;
   const bool from_device = emulator::DeviceOf(from) >= 0;
   const bool to_device = emulator::DeviceOf(to) >= 0;
@@ -81,6 +83,7 @@ cudaError_t Copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
 namespace penstock::cuda::emulator {
 
 cudaError_t Run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> body) {
+  if (const cudaError_t fault = MeetFault(DeviceOfStream(stream)); fault != cudaSuccess) return fault;
   if (!CanRun(grid, block)) return cudaErrorInvalidConfiguration;
   return Enqueue(stream, Touches::kDevice, [=, body = std::move(body)] { RunGrid(grid, block, shared_bytes, body); });
 }
@@ -105,6 +108,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid resource handle";
     case cudaErrorNotReady:
       return "device not ready";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
     default:
       return "another error of the emulator";
   }
@@ -132,32 +137,37 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 
 // An allocation may wait for all that the device has.
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (const cudaError_t fault = emulator::FaultOf(emulator::CurrentDevice()); fault != cudaSuccess) return fault;
   if (emulator::Coin()) emulator::WaitForDevice();
   *memory = bytes == 0 ? nullptr : emulator::AllocateDevice(emulator::CurrentDevice(), bytes);
   return bytes > 0 && *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 cudaError_t cudaFree(void* memory) {
+  const int device = memory == nullptr ? emulator::CurrentDevice() : emulator::DeviceOf(memory);
+  if (const cudaError_t fault = emulator::FaultOf(device); fault != cudaSuccess) return fault;
   if (memory == nullptr) return cudaSuccess;
-  const int device = emulator::DeviceOf(memory);
   if (device < 0) return cudaErrorInvalidValue;
   emulator::WaitForDevice(device);
   return emulator::FreeDevice(memory) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (const cudaError_t fault = emulator::FaultOf(emulator::CurrentDevice()); fault != cudaSuccess) return fault;
   if (emulator::Coin()) emulator::WaitForDevice();
   *memory = emulator::AllocatePinned(bytes);
   return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+  if (const cudaError_t fault = emulator::FaultOf(emulator::CurrentDevice()); fault != cudaSuccess) return fault;
   return memory == nullptr || emulator::FreePinned(memory) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   const int device = emulator::DeviceOfStream(stream);
   if (device < 0) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = emulator::FaultOf(device); fault != cudaSuccess) return fault;
   if (bytes == 0) return cudaSuccess;
   if (!OnDevice(to, bytes, device)) return cudaErrorInvalidValue;
   return emulator::Enqueue(stream, emulator::Touches::kNothing, [=] { std::memset(emulator::Open(to), value, bytes); });

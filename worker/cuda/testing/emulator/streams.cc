@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "worker/cuda/testing/emulator/faults.h"
 #include "worker/cuda/testing/emulator/scheduler.h"
 
 namespace emulator = penstock::cuda::emulator;
@@ -47,6 +48,7 @@ int DeviceOfStream(cudaStream_t handle) {
 cudaError_t WaitForStream(cudaStream_t handle) {
   const Stream stream = Scheduler::Get().Find(handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = FaultOf(stream->device); fault != cudaSuccess) return fault;
   Scheduler::Get().Wait(stream);
   return cudaSuccess;
 }
@@ -103,6 +105,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return emulator::WaitFo
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   const auto stream = Scheduler::Get().Find(handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = emulator::FaultOf(stream->device); fault != cudaSuccess) return fault;
   return Scheduler::Get().Empty(stream) ? cudaSuccess : cudaErrorNotReady;
 }
 
@@ -135,6 +138,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   const auto stream = Scheduler::Get().Find(handle);
   if (stream == nullptr || event == nullptr || event->device != stream->device) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = emulator::FaultOf(stream->device); fault != cudaSuccess) return fault;
   auto record = std::make_shared<EventRecord>();
   record->stream = stream;
   Operation operation;
@@ -147,6 +151,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   emulator::Touch();
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = emulator::FaultOf(event->device); fault != cudaSuccess) return fault;
   if (event->last != nullptr) Scheduler::Get().WaitFor(event->last);
   return cudaSuccess;
 }
@@ -154,6 +159,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   emulator::Touch();
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t fault = emulator::FaultOf(event->device); fault != cudaSuccess) return fault;
   return event->last == nullptr || Scheduler::Get().Done(event->last) ? cudaSuccess : cudaErrorNotReady;
 }
 

@@ -6,6 +6,7 @@
 #include "worker/ops/cuda/cublaslt.h"
 #include "worker/ops/cuda/device_operations.h"
 #include "worker/ops/cuda/host_wait.h"
+#include "worker/cuda/testing/emulator/faults.h"
 #include "worker/cuda/testing/emulator/memory.h"
 #include "worker/cuda/testing/emulator/streams.h"
 
@@ -22,6 +23,8 @@ std::unique_ptr<Backend> CreateNextEmulatedDevice() {
 }
 
 int EmulatedDeviceOfThread() { return cuda::emulator::CurrentDevice(); }
+
+void FailEmulatedDevice(int device) { cuda::emulator::Fail(device, cudaErrorIllegalAddress); }
 
 unsigned TakeTouchedDevices() { return cuda::emulator::TakeTouchedDevices(); }
 

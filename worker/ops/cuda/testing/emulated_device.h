@@ -19,6 +19,9 @@ std::unique_ptr<Backend> CreateNextEmulatedDevice();
 // The calling thread's.
 int EmulatedDeviceOfThread();
 
+// Has the device fail as after a kernel's bad access, for the rest of the process (faults.h).
+void FailEmulatedDevice(int device);
+
 // A bit for each device that got a context since the last call (streams.h).
 unsigned TakeTouchedDevices();
 
