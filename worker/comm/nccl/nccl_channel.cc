@@ -59,10 +59,8 @@ absl::StatusOr<std::unique_ptr<NcclChannel>> NcclChannel::Begin(Options options)
   PENSTOCK_ASSIGN_OR_RETURN(channel->before_, cuda::Event::Create());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  if (o.blocks_max > 0) {
-    config.minCTAs = 1;
-    config.maxCTAs = o.blocks_max;
-  }
+  config.minCTAs = 1;
+  config.maxCTAs = o.blocks_max;
   const ncclResult_t result = o.nccl->CommInitRankConfig(&channel->comm_, o.size, o.id, o.index, &config);
   PENSTOCK_RETURN_IF_ERROR(channel->Blame(o.nccl->ToStatus(result, channel->comm_, channel->Where())));
   return channel;

@@ -65,8 +65,8 @@ class NcclChannel {
     // The rank at the other end; -1 where there are several.
     int peer = -1;
     // Thread blocks that its kernels take at most: of a lane's few, since a receive that was posted ahead holds them
-    // until the message comes. 0 leaves it to NCCL.
-    int blocks_max = 0;
+    // until the message comes. NCCL has buffers of 9.4 MB on the device for each of them and each peer.
+    int blocks_max = 1;
   };
 
   // Begins to connect. Finish waits for it. The current device is the channel's.

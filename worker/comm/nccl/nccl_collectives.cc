@@ -11,6 +11,10 @@
 namespace penstock {
 namespace {
 
+// Sums of these sizes: NCCL has other algorithms, with connections of their own, for small ones than for large ones.
+constexpr size_t kWarmUpBytesMin = 1 << 10;
+constexpr size_t kWarmUpFactor = 8;
+
 // Gives calls to NCCL until one fails.
 class Calls {
  public:
@@ -33,6 +37,33 @@ absl::Status NcclGroup::Run(absl::FunctionRef<absl::Status()> give) {
 
 absl::Status NcclGroup::Give(absl::FunctionRef<ncclResult_t()> calls) {
   return Run([&] { return channel_->Enqueue(calls); });
+}
+
+absl::Status NcclGroup::WarmUp(bool fast) {
+  // One way has come to its end before the next one is connected.
+  const auto finish = [this](const absl::Status& given) -> absl::Status {
+    PENSTOCK_RETURN_IF_ERROR(given);
+    PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<NcclMark> end, order_->MarkEnd(*channel_));
+    return order_->Await(end);
+  };
+  // Each pair, both ways.
+  PENSTOCK_RETURN_IF_ERROR(finish(Give([&] {
+    Calls calls;
+    for (int i = 0; i < members_ && calls.ok(); ++i) {
+      if (i == self_) continue;
+      calls.Add(channel_->nccl().Recv(scratch_ + 1, 1, ncclFloat32, i, channel_->comm(), channel_->stream()));
+      if (calls.ok()) {
+        calls.Add(channel_->nccl().Send(scratch_, 1, ncclFloat32, i, channel_->comm(), channel_->stream()));
+      }
+    }
+    return calls.result();
+  })));
+  // Rings.
+  PENSTOCK_RETURN_IF_ERROR(finish(Broadcast(0, {reinterpret_cast<std::byte*>(scratch_), sizeof(float)})));
+  for (size_t bytes = kWarmUpBytesMin; fast && bytes <= kReduceScratchBytesMax; bytes *= kWarmUpFactor) {
+    PENSTOCK_RETURN_IF_ERROR(finish(AllReduceFast({scratch_, bytes / sizeof(float)})));
+  }
+  return Barrier();
 }
 
 absl::Status NcclGroup::ReduceScatterInOrder(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {

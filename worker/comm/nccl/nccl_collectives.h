@@ -28,6 +28,11 @@ class NcclGroup {
 
   NcclChannel& channel() { return *channel_; }
 
+  // Connects the members with each other in every way that the collectives below take: NCCL does so at a way's first
+  // use, and allocates memory for it, which waits for whatever waits on the device for a peer by then. All members call
+  // it; it returns when they have.
+  absl::Status WarmUp(bool fast);
+
   // Arguments were checked. `data` is device memory. Each one begins behind what the compute stream has, which waits
   // for its end; of a barrier the host does.
   absl::Status ReduceScatterInOrder(absl::Span<float> data, absl::Span<const std::vector<Part>> parts);

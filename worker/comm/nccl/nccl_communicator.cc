@@ -25,6 +25,8 @@ namespace {
 
 // A lane's kernels wait on the device for their peer, beside those that compute.
 constexpr int kLaneBlocksMax = 4;
+// NCCL's own 32, where GPUs have NVLink, take 300 MB of the device for each peer in a group.
+constexpr int kGroupBlocksMax = 16;
 // Communicators that connect at the same time. Every rank goes through its own in the order of their keys, so that for
 // the least one that isn't connected yet all members are there.
 constexpr size_t kConnectingMax = 1;
@@ -159,8 +161,9 @@ class NcclCommunicator : public Communicator {
     return Collective(group, [](NcclGroup& members) { return members.Barrier(); });
   }
 
-  // A message of some bytes through every lane, the sender's and the receiver's side in the order of the lanes: NCCL
-  // connects two ranks at their first message, and later ones then start without waiting for the peer.
+  // A message of some bytes through every lane, the sender's and the receiver's side in the order of the lanes, then
+  // through every group, in their order: NCCL connects two ranks at their first message, and allocates memory for that.
+  // Later ones then start without waiting for the peer, and an allocation doesn't wait for what waits for a peer.
   absl::Status WarmUp(absl::Time deadline) {
     for (auto& [at, lane] : parts_.lanes) {
       if (Clock::Real()->Monotonic() >= deadline) return absl::DeadlineExceededError("connecting took too long");
@@ -173,6 +176,7 @@ class NcclCommunicator : public Communicator {
           }));
       PENSTOCK_RETURN_IF_ERROR(parts_.order->Await(end));
     }
+    for (auto& [ranks, group] : parts_.groups) PENSTOCK_RETURN_IF_ERROR(group->WarmUp(fast_sums_));
     return absl::OkStatus();
   }
 
@@ -343,7 +347,7 @@ class NcclConnector : public Connector {
                                                  .size = static_cast<int>(member.ranks.size()),
                                                  .index = member.index,
                                                  .peer = member.ranks.size() == 2 ? member.ranks[1 - member.index] : -1,
-                                                 .blocks_max = member.lane ? kLaneBlocksMax : 0}));
+                                                 .blocks_max = member.lane ? kLaneBlocksMax : kGroupBlocksMax}));
       }
       PENSTOCK_RETURN_IF_ERROR(channels[i]->Finish(deadline));
     }

@@ -14,8 +14,8 @@
 #include "services/base/clock.h"
 #include "worker/comm/fake/rendezvous.h"
 #include "worker/comm/nccl/nccl_communicator.h"
-#include "worker/ops/cuda/testing/emulated_device.h"
 #include "worker/cuda/testing/emulator/streams.h"
+#include "worker/ops/cuda/testing/emulated_device.h"
 
 namespace penstock {
 namespace {
