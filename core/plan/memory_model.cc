@@ -65,7 +65,7 @@ class MemoryModel {
     if (assembles) beside += Floats(kPieceElements);
     const int64_t mirrored = spec_.parallel().zero().mirror_lag() * Floats(updated);
     if (OnGpus(spec_)) {
-      memory.host_bytes += mirrored + RegionBytes(StagedBytes(parameters, owned, updated));
+      memory.host_bytes += mirrored + RegionBytes(StagedBytes(spec_, parameters, owned, updated));
     } else {
       memory[MemoryClass::kCommunication] += mirrored;
     }
@@ -136,20 +136,6 @@ class MemoryModel {
     return kOffloadRuns * (gradients + rounded);
   }
 
-  // Of what goes to the parameter service and comes from it (worker/runtime/staged_state_client.h), the most at once.
-  int64_t StagedBytes(const StageParameters& parameters, const OwnedRanges& owned, int64_t updated) const {
-    int64_t bytes = element_bytes_ * owned.size();
-    if (UpdatesLocally(spec_)) {
-      // The optimizer's state, but where it is on the host; what is published has the weights beside it.
-      if (IsOffloaded(spec_)) return std::min(bytes, kStagedBytesMax);
-      const bool three = HoldsMasterWeights(spec_) || IsPublished(spec_);
-      bytes = std::max(bytes, (three ? 3 : 2) * kFloatBytes * updated);
-    } else {
-      bytes = std::max(bytes, kFloatBytes * (owned.untied.size() + (parameters.first ? owned.tied.size() : 0)));
-    }
-    return std::min(bytes, kStagedBytesMax);
-  }
-
   const v1::JobSpec& spec_;
   const ParameterTable& table_;
   const Mesh& mesh_;
@@ -172,6 +158,21 @@ int Messages(const std::vector<Instruction>& training, const std::vector<Instruc
 }
 
 }  // namespace
+
+int64_t StagedBytes(const v1::JobSpec& spec, const StageParameters& parameters, const OwnedRanges& owned,
+                    int64_t updated) {
+  const int64_t element_bytes = BytesOf(ComputeType(spec));
+  int64_t bytes = element_bytes * owned.size();
+  if (UpdatesLocally(spec)) {
+    // The optimizer's state, but where it is on the host; what is published has the weights beside it.
+    if (IsOffloaded(spec)) return std::min(bytes, kStagedBytesMax);
+    const bool three = HoldsMasterWeights(spec) || IsPublished(spec);
+    bytes = std::max(bytes, (three ? 3 : 2) * kFloatBytes * updated);
+  } else {
+    bytes = std::max(bytes, kFloatBytes * (owned.untied.size() + (parameters.first ? owned.tied.size() : 0)));
+  }
+  return std::min(bytes, kStagedBytesMax);
+}
 
 int64_t RankMemory::total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
 

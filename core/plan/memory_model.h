@@ -29,6 +29,11 @@ struct RankMemory {
   int64_t total() const;
 };
 
+// Of what a rank on a GPU sends to the parameter service and gets from it, the most at once: the pinned memory that it
+// goes through (worker/runtime/staged_state_client.h). `updated`: elements that the rank updates itself.
+int64_t StagedBytes(const v1::JobSpec& spec, const StageParameters& parameters, const OwnedRanges& owned,
+                    int64_t updated);
+
 // In rank order. `spec` is sound, its mesh is `mesh`, and `stages` are its stages' blocks.
 absl::StatusOr<std::vector<RankMemory>> MemoryOfRanks(const v1::JobSpec& spec, const ParameterTable& table,
                                                       const std::vector<BlockRange>& stages, const Mesh& mesh);

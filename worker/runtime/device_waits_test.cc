@@ -48,7 +48,7 @@ class NumbersClient : public StateClient {
 
 class DeviceWaitsTest : public testing::Test {
  protected:
-  std::unique_ptr<StateClient> NewClient() { return StageThroughHost(&inner_, backend_.get(), 56); }
+  std::unique_ptr<StateClient> NewClient() { return StageThroughHost(&inner_, backend_.get(), 0, 56).value(); }
   void Write(const std::vector<float>& values) {
     ASSERT_TRUE(backend_->Copy({}, values.data(), memory_->data(), kBytes).ok());
   }

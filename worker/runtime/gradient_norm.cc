@@ -45,11 +45,17 @@ void GradientNorm::PlanMemory(MemoryPlan* memory) {
   if (assembles_) piece_region_ = memory->AddFloats(MemoryClass::kCommunication, "piece of the norm", kPieceElements);
 }
 
-void GradientNorm::Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend) {
+absl::Status GradientNorm::Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend) {
   comm_ = comm;
   control_ = control;
   backend_ = backend;
   if (assembles_) piece_ = arena.Floats(piece_region_);
+  const auto at_home = std::count_if(pieces_.begin(), pieces_.end(),
+                                     [this](const NormPiece& piece) { return piece.home == plan_->rank(); });
+  own_sums_.resize(static_cast<size_t>(at_home));
+  if (at_home == 0) return absl::OkStatus();
+  PENSTOCK_ASSIGN_OR_RETURN(host_sums_, backend_->AllocateHost(at_home * static_cast<int64_t>(sizeof(double))));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::StepDecision> GradientNorm::Decide(uint64_t step, std::span<const GradientRange> gradients,
@@ -90,13 +96,7 @@ absl::StatusOr<GradientNorm::Transfers> GradientNorm::SendFragments(std::span<co
 }
 
 absl::Status GradientNorm::HomeSums(std::span<const GradientRange> gradients) {
-  const auto at_home = std::count_if(pieces_.begin(), pieces_.end(),
-                                     [&](const NormPiece& piece) { return piece.home == plan_->rank(); });
-  own_sums_.resize(static_cast<size_t>(at_home));
-  if (at_home == 0) return absl::OkStatus();
-  if (host_sums_ == nullptr) {
-    PENSTOCK_ASSIGN_OR_RETURN(host_sums_, backend_->AllocateHost(at_home * static_cast<int64_t>(sizeof(double))));
-  }
+  if (own_sums_.empty()) return absl::OkStatus();
   // Of the pieces that have to be put together first, then of the whole ones.
   auto* const sums = reinterpret_cast<double*>(host_sums_->data());
   std::vector<size_t> index;  // of sums in own_sums_

@@ -30,8 +30,9 @@ class GradientNorm {
   static absl::StatusOr<GradientNorm> Create(const RankPlan& plan);
 
   void PlanMemory(MemoryPlan* memory);
-  // `backend` and `comm`: of the gradients' memory, and so is `arena`. `control` takes the host's; they may be one.
-  void Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend);
+  // `backend` and `comm`: of the gradients' memory, and so is `arena`. `control` takes the host's; they may be one. All
+  // memory is taken now: later that may wait for what waits on the device for a peer.
+  absl::Status Bind(const Arena& arena, Communicator* comm, Communicator* control, Backend* backend);
 
   // All ranks call it, each with the summed gradients that it owns, the leader with the step's inputs. Everyone gets
   // the decision; only the leader's has the inputs. FAILED_PRECONDITION at the leader when the norm isn't finite; the

@@ -29,15 +29,16 @@ absl::Status RankRunner::PlanLocal(Session& session) {
   return absl::OkStatus();
 }
 
-void RankRunner::BindLocal(Session& session) {
+absl::Status RankRunner::BindLocal(Session& session) {
   const StateExchange::SumsHome sums = session.sums_home();
-  session.norm->Bind(*sums.arena, sums.comm, session.control, sums.backend);
+  PENSTOCK_RETURN_IF_ERROR(session.norm->Bind(*sums.arena, sums.comm, session.control, sums.backend));
   session.optimizer->Bind(session.optimizer->offloaded() ? session.host() : *session.arena, session.backend.get(),
                           session.host_backend.get());
-  if (!session.mirror.has_value()) return;
+  if (!session.mirror.has_value()) return absl::OkStatus();
   session.mirror->Start(session.host(), sums.backend, session.client.get(),
                         session.driver.has_value() ? &*session.driver : nullptr);
   session.model->SetGradientGuard([&mirror = *session.mirror] { return mirror.GuardGradients(); });
+  return absl::OkStatus();
 }
 
 absl::Status RankRunner::UpdateLocally(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision) {

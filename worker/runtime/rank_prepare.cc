@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "core/plan/fitting_change.h"
 #include "core/plan/job_facts.h"
+#include "core/plan/memory_model.h"
 #include "services/base/log.h"
 #include "services/data/samples.h"
 #include "worker/comm/staged/staged_communicator.h"
@@ -132,7 +133,10 @@ absl::Status RankRunner::Connect(Session& session) {
   PENSTOCK_ASSIGN_OR_RETURN(session.client, options_.state(plan));
   hook([client = session.client.get()](const absl::Status& reason) { client->Cancel(std::string(reason.message())); });
   if (!session.backend->host_memory()) {
-    session.staged_client = StageThroughHost(session.client.get(), session.backend.get());
+    const int64_t updated = UpdatesLocally(plan.spec()) ? TotalSize(plan.updated()) : 0;
+    PENSTOCK_ASSIGN_OR_RETURN(session.staged_client,
+                              StageThroughHost(session.client.get(), session.backend.get(),
+                                               StagedBytes(plan.spec(), plan.parameters, plan.mine(), updated)));
   }
 
   if (plan.leader()) {
@@ -150,7 +154,7 @@ absl::Status RankRunner::Connect(Session& session) {
   session.losses.emplace(plan, session.control);
   session.exchange->Bind(session.sums_home(), session.model.get(), session.backend.get(), session.comm.get(),
                          session.state(), &session.clock);
-  if (UpdatesLocally(plan.spec())) BindLocal(session);
+  if (UpdatesLocally(plan.spec())) PENSTOCK_RETURN_IF_ERROR(BindLocal(session));
   if (session.mirror.has_value()) {
     hook([&mirror = *session.mirror](const absl::Status& reason) { mirror.Abort(reason); });
   }

@@ -117,7 +117,7 @@ class RankRunner {
   absl::Status CommitAndPull(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision);
   // rank_local.cc: zero.placement local.
   absl::Status PlanLocal(Session& session);
-  void BindLocal(Session& session);
+  absl::Status BindLocal(Session& session);
   absl::Status UpdateLocally(Session& session, uint64_t step, std::optional<v1::StepDecision>* decision);
   // Of a step that is done, with what it took.
   v1::StepRecord RecordOf(const Session& session, const v1::StepDecision& decision, double seconds) const;

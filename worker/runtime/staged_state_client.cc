@@ -72,6 +72,14 @@ class StagedStateClient : public StateClient {
   }
   void Cancel(const std::string& reason) override { inner_->Cancel(reason); }
 
+  absl::Status Reserve(int64_t bytes) {
+    bytes = std::min(bytes, 2 * run_bytes_max_);
+    if (buffer_ != nullptr && buffer_->size() >= bytes) return absl::OkStatus();
+    buffer_.reset();
+    PENSTOCK_ASSIGN_OR_RETURN(buffer_, backend_->AllocateHost(bytes));
+    return absl::OkStatus();
+  }
+
  private:
   // Where run `i` goes.
   std::byte* Half(size_t i) const { return buffer_->data() + (i % 2 == 0 ? 0 : run_bytes_max_); }
@@ -92,11 +100,7 @@ class StagedStateClient : public StateClient {
   absl::Status Reserve(std::span<const Range> ranges) {
     int64_t bytes = 0;
     for (const Range& range : ranges) bytes += BytesOf(range);
-    bytes = std::min(bytes, 2 * run_bytes_max_);
-    if (buffer_ != nullptr && buffer_->size() >= bytes) return absl::OkStatus();
-    buffer_.reset();
-    PENSTOCK_ASSIGN_OR_RETURN(buffer_, backend_->AllocateHost(bytes));
-    return absl::OkStatus();
+    return Reserve(bytes);
   }
 
   StateClient* const inner_;
@@ -107,8 +111,11 @@ class StagedStateClient : public StateClient {
 
 }  // namespace
 
-std::unique_ptr<StateClient> StageThroughHost(StateClient* inner, Backend* backend, int64_t bytes_max) {
-  return std::make_unique<StagedStateClient>(inner, backend, bytes_max);
+absl::StatusOr<std::unique_ptr<StateClient>> StageThroughHost(StateClient* inner, Backend* backend, int64_t bytes,
+                                                              int64_t bytes_max) {
+  auto client = std::make_unique<StagedStateClient>(inner, backend, bytes_max);
+  PENSTOCK_RETURN_IF_ERROR(client->Reserve(bytes));
+  return std::unique_ptr<StateClient>(std::move(client));
 }
 
 }  // namespace penstock

@@ -9,15 +9,17 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "core/plan/memory_class.h"
 #include "worker/ops/backend.h"
 #include "worker/runtime/state_client.h"
 
 namespace penstock {
 
-// Both outlive it. `bytes_max`: of the pinned memory, which grows to the largest push or pull, and stays.
-std::unique_ptr<StateClient> StageThroughHost(StateClient* inner, Backend* backend,
-                                              int64_t bytes_max = kStagedBytesMax);
+// Both outlive it. `bytes`: of the largest push or pull, for which there is pinned memory from the beginning,
+// `bytes_max` at most. (Where one is larger after all, it grows, and that may wait for all that the device has.)
+absl::StatusOr<std::unique_ptr<StateClient>> StageThroughHost(StateClient* inner, Backend* backend, int64_t bytes,
+                                                              int64_t bytes_max = kStagedBytesMax);
 
 }  // namespace penstock
 

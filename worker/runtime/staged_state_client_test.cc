@@ -53,7 +53,7 @@ class StagedStateClientTest : public testing::Test {
   const std::unique_ptr<Backend> backend_ = CreateCpuBackend({.threads = 1}).value();
   NumbersClient inner_;
   // Runs of at most 7 floats.
-  const std::unique_ptr<StateClient> client_ = StageThroughHost(&inner_, backend_.get(), 56);
+  const std::unique_ptr<StateClient> client_ = StageThroughHost(&inner_, backend_.get(), 0, 56).value();
 };
 
 TEST_F(StagedStateClientTest, APushGoesInRunsAndNothingIsLost) {

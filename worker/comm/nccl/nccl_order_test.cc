@@ -29,6 +29,7 @@ struct Rank {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Communicator> comm;
   std::unique_ptr<DeviceMemory> memory;
+  std::unique_ptr<DeviceMemory> copy;  // of what is read
 
   absl::Span<std::byte> bytes() const { return {memory->data(), static_cast<size_t>(kBytes)}; }
   void Fill(float value) const {
@@ -37,7 +38,6 @@ struct Rank {
   }
   // By pinned memory: a copy to other memory of the host's waits for the stream by itself.
   std::vector<float> Read() const {
-    const auto copy = backend->AllocateHost(kBytes).value();
     EXPECT_TRUE(backend->Copy({}, memory->data(), copy->data(), kBytes).ok());
     const absl::Status status = backend->Synchronize({});
     EXPECT_TRUE(status.ok()) << status;
@@ -58,6 +58,7 @@ class NcclOrderTest : public testing::Test {
         Rank rank;
         rank.backend = CreateEmulatedDevice(static_cast<int>(i));
         rank.memory = rank.backend->Allocate(kBytes).value();
+        rank.copy = rank.backend->AllocateHost(kBytes).value();
         rank.comm = Connect(static_cast<int>(i), static_cast<int>(ranks.size()), wait_timeout);
         ASSERT_NE(rank.comm, nullptr);
         rank.backend->SetHostWait(rank.comm->host_wait());

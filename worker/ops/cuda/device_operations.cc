@@ -80,6 +80,14 @@ class DeviceOperations : public Backend {
     cudaGetDevice(&device_);
   }
 
+  // What steps need beside what they plan for, and may grow: an allocation, or a new stream, within a step may wait for
+  // what waits on the device for a peer, and there no abort reaches it. Enough for 2.8 billion parameters.
+  absl::Status Reserve() {
+    PENSTOCK_ASSIGN_OR_RETURN(staging_, AllocateHost(kStagingBytesMin));
+    PENSTOCK_ASSIGN_OR_RETURN(square_sums_, Allocate(kStagingBytesMin));
+    return ToStatus(cudaStreamCreateWithFlags(&beside_, cudaStreamNonBlocking), "a stream for copies");
+  }
+
   ~DeviceOperations() override {
     if (beside_ != nullptr) cudaStreamDestroy(beside_);
     for (const cudaEvent_t event : paces_) {
@@ -158,10 +166,6 @@ class DeviceOperations : public Backend {
 
   absl::StatusOr<std::shared_ptr<Fence>> CopyBeside(const OpContext& context,
                                                     std::span<const CopySpan> copies) override {
-    if (beside_ == nullptr) {
-      PENSTOCK_RETURN_IF_ERROR(
-          ToStatus(cudaStreamCreateWithFlags(&beside_, cudaStreamNonBlocking), "a stream for copies"));
-    }
     PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<Fence> before, Recorded(StreamOf(context)));
     const OpContext beside{.stream = beside_};
     PENSTOCK_RETURN_IF_ERROR(before->Block(beside));
@@ -208,7 +212,7 @@ class DeviceOperations : public Backend {
     auto* const list = reinterpret_cast<SquarePiece*>(staged);
     for (size_t i = 0; i < pieces.size(); ++i) list[i] = {pieces[i].data(), static_cast<int64_t>(pieces[i].size())};
     const auto needed = static_cast<int64_t>(list_bytes + bytes);
-    if (square_sums_ == nullptr || square_sums_->size() < needed) {
+    if (square_sums_->size() < needed) {
       PENSTOCK_ASSIGN_OR_RETURN(square_sums_, Allocate(needed));
     }
     std::byte* const memory = square_sums_->data();
@@ -284,13 +288,11 @@ class DeviceOperations : public Backend {
   // may wait for the stream inside of the runtime, where no abort reaches it.
   absl::StatusOr<std::byte*> Stage(const OpContext& context, int64_t bytes) {
     constexpr int64_t kUnit = 64;
-    constexpr int64_t kStagingBytesMin = int64_t{1} << 20;
     bytes = (bytes + kUnit - 1) / kUnit * kUnit;
-    if (staging_ == nullptr || staged_bytes_ + bytes > staging_->size()) {
+    if (staged_bytes_ + bytes > staging_->size()) {
       if (staged_bytes_ > 0) PENSTOCK_RETURN_IF_ERROR(Synchronize(context));
-      if (staging_ == nullptr || bytes > staging_->size()) {
-        staging_.reset();
-        PENSTOCK_ASSIGN_OR_RETURN(staging_, AllocateHost(std::max(bytes, kStagingBytesMin)));
+      if (bytes > staging_->size()) {
+        PENSTOCK_ASSIGN_OR_RETURN(staging_, AllocateHost(bytes));
       }
     }
     return staging_->data() + std::exchange(staged_bytes_, staged_bytes_ + bytes);
@@ -299,19 +301,24 @@ class DeviceOperations : public Backend {
   int device_ = 0;  // of the thread that made this
   const std::unique_ptr<MatmulFactory> matmuls_;
   HostWait wait_;
-  // The rank's thread's, made when they are first needed.
+  static constexpr int64_t kStagingBytesMin = int64_t{1} << 20;
+  // The rank's thread's.
   cudaStream_t beside_ = nullptr;
   std::array<cudaEvent_t, kLayersAheadMax> paces_{};
   size_t next_pace_ = 0;
   std::unique_ptr<DeviceMemory> staging_;
   std::unique_ptr<DeviceMemory> square_sums_;  // their list and themselves
+  // Of staging_.
   int64_t staged_bytes_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeDeviceOperations(std::string description, std::unique_ptr<MatmulFactory> matmuls) {
-  return std::make_unique<DeviceOperations>(std::move(description), std::move(matmuls));
+absl::StatusOr<std::unique_ptr<Backend>> MakeDeviceOperations(std::string description,
+                                                              std::unique_ptr<MatmulFactory> matmuls) {
+  auto operations = std::make_unique<DeviceOperations>(std::move(description), std::move(matmuls));
+  PENSTOCK_RETURN_IF_ERROR(operations->Reserve());
+  return std::unique_ptr<Backend>(std::move(operations));
 }
 
 }  // namespace penstock::cuda

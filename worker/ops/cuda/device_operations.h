@@ -5,12 +5,15 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "worker/ops/backend.h"
 #include "worker/ops/cuda/matmul.h"
 
 namespace penstock::cuda {
 
-std::unique_ptr<Backend> MakeDeviceOperations(std::string description, std::unique_ptr<MatmulFactory> matmuls);
+// RESOURCE_EXHAUSTED where the device has no memory left.
+absl::StatusOr<std::unique_ptr<Backend>> MakeDeviceOperations(std::string description,
+                                                              std::unique_ptr<MatmulFactory> matmuls);
 
 }  // namespace penstock::cuda
 

@@ -1,7 +1,6 @@
 #include "worker/comm/nccl/testing/emulated_communicator.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -22,9 +21,6 @@ namespace device = ::penstock::cuda::emulator;
 constexpr uint64_t kSendLink = 0;
 constexpr uint64_t kReceiveLink = 1;
 constexpr uint64_t kCollectiveLink = 2;
-
-// Operations that each device has, of all its communicators, and that aren't done.
-std::atomic<int> under_way[device::kDevicesMax];
 
 // How long a call goes on in the background.
 constexpr std::chrono::microseconds kBackground(200);
@@ -205,7 +201,7 @@ ncclResult_t EmulatedCommunicator::Give(std::vector<Call> calls) {
   if (const ncclResult_t result = Check(calls); result != ncclSuccess) return result;
   const auto links = NewLinks(calls);
   // They take memory, for which a device may wait until all that it was given is done.
-  if (!links.empty() && under_way[device_] > 0) {
+  if (!links.empty() && device::WaitsForOthers(device_)) {
     Die(Name() + " connects to a peer while the device waits for others: that can be for ever");
   }
   if (links.empty() && device::Coin()) {
@@ -241,12 +237,8 @@ void EmulatedCommunicator::Launch(const std::vector<Call>& calls) {
       operation->parts.push_back({call, number});
     }
   }
-  ++under_way[device_];
-  const cudaError_t error = device::EnqueuePoll(calls.front().stream, [self = shared_from_this(), operation] {
-    const bool done = self->Progress(operation.get());
-    if (done) --under_way[self->device_];
-    return done;
-  });
+  const cudaError_t error = device::EnqueuePoll(
+      calls.front().stream, [self = shared_from_this(), operation] { return self->Progress(operation.get()); });
   if (error != cudaSuccess) Die("the stream of an operation has been destroyed");
 }
 

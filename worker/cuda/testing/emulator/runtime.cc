@@ -37,6 +37,15 @@ bool Matches(cudaMemcpyKind kind, bool from_device, bool to_device) {
   return false;
 }
 
+// An allocation may wait for all that the device has.
+void MeetTheDevice() {
+  if (emulator::WaitsForOthers(emulator::CurrentDevice())) {
+    std::fprintf(stderr, "the CUDA emulator: an allocation while the device waits for others: that can be for ever\n");
+    std::abort();
+  }
+  if (emulator::Coin()) emulator::WaitForDevice();
+}
+
 // The copy of memory that nobody may touch before it is done.
 cudaError_t CopyLater(void* to, const void* from, size_t bytes, cudaStream_t stream) {
   emulator::BeginUse(from, bytes);
@@ -135,10 +144,9 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return cudaSuccess;
 }
 
-// An allocation may wait for all that the device has.
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (const cudaError_t fault = emulator::FaultOf(emulator::CurrentDevice()); fault != cudaSuccess) return fault;
-  if (emulator::Coin()) emulator::WaitForDevice();
+  MeetTheDevice();
   *memory = bytes == 0 ? nullptr : emulator::AllocateDevice(emulator::CurrentDevice(), bytes);
   return bytes > 0 && *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
@@ -154,7 +162,7 @@ cudaError_t cudaFree(void* memory) {
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   if (const cudaError_t fault = emulator::FaultOf(emulator::CurrentDevice()); fault != cudaSuccess) return fault;
-  if (emulator::Coin()) emulator::WaitForDevice();
+  MeetTheDevice();
   *memory = emulator::AllocatePinned(bytes);
   return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }

@@ -1,6 +1,7 @@
 #include "worker/cuda/testing/emulator/streams.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -11,6 +12,11 @@
 namespace emulator = penstock::cuda::emulator;
 
 namespace penstock::cuda::emulator {
+namespace {
+
+std::atomic<int> polls[kDevicesMax];  // that aren't done
+
+}  // namespace
 
 int CurrentDevice() { return current_device; }
 
@@ -32,11 +38,18 @@ cudaError_t Enqueue(cudaStream_t handle, Touches touches, std::function<void()> 
 cudaError_t EnqueuePoll(cudaStream_t handle, std::function<bool()> poll) {
   const Stream stream = Scheduler::Get().Find(handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  ++polls[stream->device];
   Operation operation;
-  operation.run = std::move(poll);
+  operation.run = [poll = std::move(poll), device = stream->device] {
+    const bool done = poll();
+    if (done) --polls[device];
+    return done;
+  };
   Scheduler::Get().Put(stream, std::move(operation));
   return cudaSuccess;
 }
+
+bool WaitsForOthers(int device) { return polls[device] > 0; }
 
 void Notify() { Scheduler::Get().Notify(); }
 

@@ -34,6 +34,8 @@ cudaError_t Enqueue(cudaStream_t stream, Touches touches, std::function<void()> 
 // The same for work that may have to wait for something outside: `poll` is called until it says that it is done, and
 // again only after a Notify. It stays at the head of its stream, and other streams go on.
 cudaError_t EnqueuePoll(cudaStream_t stream, std::function<bool()> poll);
+// Whether the device has any that isn't done. Who allocates memory then may wait for ever, and is ended.
+bool WaitsForOthers(int device);
 // Has every poll that isn't done called again. From any thread.
 void Notify();
 

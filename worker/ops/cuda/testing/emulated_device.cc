@@ -14,7 +14,7 @@ namespace penstock {
 
 std::unique_ptr<Backend> CreateEmulatedDevice(int device) {
   PENSTOCK_CHECK(cudaSetDevice(device) == cudaSuccess);
-  return cuda::MakeDeviceOperations("emulated", cuda::CreateCublasLt().value());
+  return cuda::MakeDeviceOperations("emulated", cuda::CreateCublasLt().value()).value();
 }
 
 std::unique_ptr<Backend> CreateNextEmulatedDevice() {
