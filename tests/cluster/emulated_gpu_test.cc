@@ -1,9 +1,12 @@
 // Real clusters whose workers have GPUs, by the emulator (worker/testing): the worker's code down to CUDA's, cuBLASLt's
 // and NCCL's functions is what runs on a card.
 #include <signal.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -76,8 +79,8 @@ int PidOfRank(const TestCluster& cluster, int stage, int data_rank) {
   return 0;
 }
 
-// A job that is left alone and one whose rank is killed, over one kind of links; the digest of both. `zero_more`: of the
-// one that is killed.
+// A job that is left alone and one whose rank is killed, over one kind of links; the digest of both. `zero_more`: of
+// the one that is killed.
 std::string RunAndKill(const std::string& links, const std::vector<double>& expected, const std::string& zero_more) {
   auto started = TestCluster::Start(GpuCluster(links));
   EXPECT_TRUE(started.ok()) << started.status();
@@ -113,6 +116,37 @@ TEST(EmulatedGpuTest, TrainsAsCpusDoAndRecoversOverBothLinksAndOffloaded) {
   const std::string over_nccl = RunAndKill("nccl", expected, "");
   EXPECT_EQ(over_nccl.size(), 32u);
   EXPECT_EQ(RunAndKill("host", expected, ", placement: local, offload: host"), over_nccl);
+}
+
+// A worker's device fails: the job is told in the device's words and goes on, on a new process for the same device.
+TEST(EmulatedGpuTest, ALostDeviceEndsItsWorkerAndAnotherTakesItsPlace) {
+  const std::string fault = absl::StrCat(testing::TempDir(), "/fault-", getpid());
+  setenv("PENSTOCK_EMULATOR_FAULT", fault.c_str(), 1);
+  auto started = TestCluster::Start(
+      {.workers = 2,
+       .more_arguments = {absl::StrCat("--bindir=", BinaryFolder()), "--device=cuda:0,cuda:1", "--device_links=nccl"}});
+  unsetenv("PENSTOCK_EMULATOR_FAULT");
+  ASSERT_TRUE(started.ok()) << started.status();
+  TestCluster& cluster = **started;
+  const std::vector<int> before = {cluster.WorkerPid(0), cluster.WorkerPid(1)};
+  TinyJob job = Job("faulty");
+  job.data = 1;
+  job.steps = 12;
+  ASSERT_EQ(cluster.Submit(job.Text()).exit_code, 0);
+  cluster.WaitForJob(
+      job.name, [](const Json& status) { return status.value("step", 0) >= 2; }, absl::Seconds(60));
+  std::ofstream(fault).put('x');
+  const Json ended = cluster.WaitForEnd(job.name);
+  EXPECT_EQ(ended.value("state", ""), "SUCCEEDED") << ended.dump(1) << cluster.LogTails();
+  EXPECT_GE(ended.value("recoveries", 0), 1);
+  EXPECT_FALSE(std::filesystem::exists(fault));
+  const std::string events = cluster.Ctl({"job", "events", job.name}).output;
+  EXPECT_NE(events.find("an illegal memory access was encountered"), std::string::npos) << events;
+  EXPECT_NE(events.find("process ends"), std::string::npos) << events;
+  const bool first = cluster.WorkerPid(0) != before[0];
+  const bool second = cluster.WorkerPid(1) != before[1];
+  EXPECT_NE(first, second) << cluster.LogTails();
+  EXPECT_EQ(cluster.Stop(), 0);
 }
 
 }  // namespace
