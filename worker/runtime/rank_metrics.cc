@@ -35,8 +35,13 @@ WorkerMetrics::WorkerMetrics(Metrics& metrics)
     activity_seconds_.push_back(&seconds.With({ActivityName(static_cast<Activity>(i))}));
   GaugeFamily& memory =
       metrics.AddGauge("penstock_worker_memory_bytes", "Memory planned for the rank under way, by class.", {"class"});
+  GaugeFamily& host_memory = metrics.AddGauge(
+      "penstock_worker_host_memory_bytes",
+      "Pinned memory of the host planned beside a device's for the rank under way, by class.", {"class"});
   for (int i = 0; i < kMemoryClasses; ++i) {
-    memory_bytes_.push_back(&memory.With({MemoryClassName(static_cast<MemoryClass>(i))}));
+    const char* const name = MemoryClassName(static_cast<MemoryClass>(i));
+    memory_bytes_.push_back(&memory.With({name}));
+    host_memory_bytes_.push_back(&host_memory.With({name}));
   }
 }
 
@@ -51,15 +56,15 @@ void WorkerMetrics::AddTime(const RankClock& clock) {
   for (int i = 0; i < kActivities; ++i) activity_seconds_[i]->Increment(clock.seconds(static_cast<Activity>(i)));
 }
 
-void WorkerMetrics::SetMemory(const MemoryPlan& plan) {
+void WorkerMetrics::SetMemory(const MemoryPlan& plan, const MemoryPlan& host) {
   for (int i = 0; i < kMemoryClasses; ++i) {
-    memory_bytes_[i]->Set(static_cast<double>(plan.BytesOf(static_cast<MemoryClass>(i))));
+    const auto memory_class = static_cast<MemoryClass>(i);
+    memory_bytes_[i]->Set(static_cast<double>(plan.BytesOf(memory_class)));
+    host_memory_bytes_[i]->Set(static_cast<double>(host.BytesOf(memory_class)));
   }
 }
 
-void WorkerMetrics::ClearMemory() {
-  for (Gauge* gauge : memory_bytes_) gauge->Set(0);
-}
+void WorkerMetrics::ClearMemory() { SetMemory({}, {}); }
 
 void WorkerMetrics::AddComm(const Communicator::Counters& before, const Communicator::Counters& now) {
   bytes_sent_.Increment(static_cast<double>(now.bytes_sent - before.bytes_sent));

@@ -21,7 +21,8 @@ class WorkerMetrics {
   void StepDone(double step_seconds, uint64_t tokens, const RankClock& clock);
   // Time outside of a training step: the first pull, a validation.
   void AddTime(const RankClock& clock);
-  void SetMemory(const MemoryPlan& plan);
+  // `host`: what is pinned beside a device's memory.
+  void SetMemory(const MemoryPlan& plan, const MemoryPlan& host);
   void ClearMemory();
   // What was exchanged since `before`.
   void AddComm(const Communicator::Counters& before, const Communicator::Counters& now);
@@ -36,6 +37,7 @@ class WorkerMetrics {
   Gauge& bubble_ratio_;
   Gauge& mirror_lag_;
   std::vector<Gauge*> memory_bytes_;
+  std::vector<Gauge*> host_memory_bytes_;
   Counter& bytes_sent_;
   Counter& bytes_received_;
   CounterFamily& ranks_ended_;

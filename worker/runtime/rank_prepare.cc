@@ -94,9 +94,11 @@ absl::Status RankRunner::PlanRank(Session& session) {
   }
   session.tensor_group.emplace(plan.tensor_group, plan.at.tensor_rank);
   session.model->Bind(*session.arena, &*session.tensor_group);
-  if (options_.metrics != nullptr) options_.metrics->SetMemory(session.memory);
-  LogInfo("job {} epoch {}: rank {} of {} is {}; memory {}", options_.assignment.job_id(), options_.assignment.epoch(),
-          plan.rank(), plan.mesh.size(), plan.Place(), session.memory.Describe());
+  if (options_.metrics != nullptr) options_.metrics->SetMemory(session.memory, session.host_memory);
+  const std::string host =
+      session.host_memory.total_bytes() > 0 ? absl::StrCat("; on the host ", session.host_memory.Describe()) : "";
+  LogInfo("job {} epoch {}: rank {} of {} is {}; memory {}{}", options_.assignment.job_id(),
+          options_.assignment.epoch(), plan.rank(), plan.mesh.size(), plan.Place(), session.memory.Describe(), host);
   return absl::OkStatus();
 }
 
