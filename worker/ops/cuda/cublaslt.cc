@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/plan/memory_class.h"
+#include "worker/cuda/device.h"
 #include "worker/cuda/dynamic_library.h"
 #include "worker/cuda/status.h"
 #include "worker/ops/cuda/kernels/plain_product.h"
@@ -26,6 +27,14 @@ constexpr int64_t kWorkspaceBytes = kGpuProductBytes - static_cast<int64_t>(kWor
 
 // Elements of which the leading dimension of an epilogue's second matrix is a multiple.
 constexpr int64_t kAuxiliaryUnit = 8;
+
+// Terms of a tile of the library's at most. On H100 and Blackwell versions 12.8 to 13.1 drop those behind the last whole
+// tile where they share k out, so k is shared out only where there are none.
+constexpr int64_t kTileTerms = 128;
+
+// Whether GELU is best a part of the product. Before sm_90, and on sm_120, the library computes it by a slow kernel behind
+// the product, or a slow product; our own kernel is faster.
+bool FusesGelu(int compute_major) { return compute_major == 9 || compute_major == 10; }
 
 struct Library {
   decltype(&cublasLtCreate) Create = nullptr;
@@ -203,8 +212,8 @@ class CublasLtMatmul : public Matmul {
 
   // The library's first choice for matrices at multiples of `alignment` bytes, or of an element's where that is more;
   // none where it has none. It isn't timed: a choice by the clock could fall on another algorithm, with other bits, in
-  // another process. k may be shared out where the parts' sums are fp32 and have a fixed order: not in place, and not
-  // in D's type, which may be bf16.
+  // another process. k may be shared out where that is right (kTileTerms), the parts' sums are fp32 and have a fixed
+  // order: not in place, and not in D's type, which may be bf16.
   absl::StatusOr<std::optional<cublasLtMatmulAlgo_t>> Choose(int64_t alignment) {
     const auto input = static_cast<uint32_t>(std::max(alignment, BytesOf(spec_.input)));
     const auto output = static_cast<uint32_t>(std::max(alignment, BytesOf(spec_.output)));
@@ -218,7 +227,8 @@ class CublasLtMatmul : public Matmul {
       return lt_.ToStatus(lt_.PreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)), Name());
     };
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes)));
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const uint32_t reductions =
+        spec_.k % kTileTerms == 0 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, input));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, input));
@@ -229,8 +239,9 @@ class CublasLtMatmul : public Matmul {
     const cublasStatus_t status =
         lt_.AlgoGetHeuristic(handle_, description.get(), a_.get(), b_.get(), d_.get(), d_.get(), preference.get(),
                              /*requestedAlgoCount=*/1, &result, &found);
-    // There are three ways of saying that there is none.
+    // There are four ways of saying that there is none; the second one for matrices of one row or column.
     if (status == CUBLAS_STATUS_NOT_SUPPORTED) return std::nullopt;
+    if (status == CUBLAS_STATUS_INVALID_VALUE && std::min({spec_.m, spec_.n, spec_.k}) == 1) return std::nullopt;
     PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(status, absl::StrCat(Name(), ", an algorithm")));
     if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
     return result.algo;
@@ -271,9 +282,18 @@ class CublasLtMatmul : public Matmul {
 class CublasLt : public MatmulFactory {
  public:
   explicit CublasLt(const Library* lt) : lt_(lt), handle_(lt->Destroy) {}
-  absl::Status Init() { return lt_->ToStatus(lt_->Create(handle_.receive()), "cuBLASLt"); }
+  absl::Status Init() {
+    int device = 0;
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaGetDevice(&device), "the current device"));
+    PENSTOCK_ASSIGN_OR_RETURN(const DeviceFacts facts, QueryDevice(device));
+    fuses_gelu_ = FusesGelu(facts.compute_major);
+    return lt_->ToStatus(lt_->Create(handle_.receive()), "cuBLASLt");
+  }
 
   absl::StatusOr<std::unique_ptr<Matmul>> Create(const MatmulSpec& spec) override {
+    if (spec.epilogue != Epilogue::kNone && !fuses_gelu_) {
+      return absl::UnimplementedError("GELU in a product: slower than behind it on this device");
+    }
     auto matmul = std::make_unique<CublasLtMatmul>(lt_, handle_.get(), spec);
     PENSTOCK_RETURN_IF_ERROR(matmul->Init());
     return std::unique_ptr<Matmul>(std::move(matmul));
@@ -282,6 +302,7 @@ class CublasLt : public MatmulFactory {
  private:
   const Library* const lt_;
   Handle<cublasLtHandle_t> handle_;
+  bool fuses_gelu_ = false;
 };
 
 }  // namespace

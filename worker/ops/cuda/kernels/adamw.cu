@@ -9,9 +9,10 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWidth = 4;  // elements of a thread: one 16-byte load from each array
 
-// Elements are independent: the vector of four is for the memory's sake. `rounded` may be null.
+// Elements are independent: the vector of four is for the memory's sake. `rounded` may be null; with `pairs` four of
+// its elements are at a multiple of 8 bytes.
 __global__ void AdamWVectorKernel(AdamWConstants constants, const float4* gradient, float4* weights, float4* exp_avg,
-                                  float4* exp_avg_sq, Bf16* rounded, int64_t vectors) {
+                                  float4* exp_avg_sq, Bf16* rounded, bool pairs, int64_t vectors) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= vectors) return;
   const float4 g = gradient[i];
@@ -26,6 +27,11 @@ __global__ void AdamWVectorKernel(AdamWConstants constants, const float4* gradie
   exp_avg[i] = m;
   exp_avg_sq[i] = v;
   if (rounded == nullptr) return;
+  if (pairs) {
+    reinterpret_cast<float2*>(rounded)[i] =
+        float2{__uint_as_float(RoundPair(w.x, w.y)), __uint_as_float(RoundPair(w.z, w.w))};
+    return;
+  }
   Store(rounded + i * kWidth, w.x);
   Store(rounded + i * kWidth + 1, w.y);
   Store(rounded + i * kWidth + 2, w.z);
@@ -80,7 +86,8 @@ cudaError_t AdamWUpdate(const AdamWConstants& constants, const float* gradient, 
   const Arrays a = all.From(head);
   error = Launch(AdamWVectorKernel, dim3(BlocksFor(vectors, kThreads)), dim3(kThreads), 0, stream, constants,
                  reinterpret_cast<const float4*>(a.gradient), reinterpret_cast<float4*>(a.weights),
-                 reinterpret_cast<float4*>(a.exp_avg), reinterpret_cast<float4*>(a.exp_avg_sq), a.rounded, vectors);
+                 reinterpret_cast<float4*>(a.exp_avg), reinterpret_cast<float4*>(a.exp_avg_sq), a.rounded,
+                 reinterpret_cast<uintptr_t>(a.rounded) % 8 == 0, vectors);
   if (error != cudaSuccess) return error;
   return Scalar(constants, all.From(tail), count - tail, stream);
 }

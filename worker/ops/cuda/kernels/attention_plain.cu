@@ -1,6 +1,7 @@
 // FlashAttention-2's loops (Dao 2023) on the ordinary cores, in fp32 whatever the tensors are, without atomics: the
-// same bits each time. Tiles of 32 queries and 32 keys; a row of a tile belongs to eight neighbouring threads, which
-// share its columns (a column c to thread c % 8).
+// same bits each time. Tiles of as many queries as keys: 32, and 16 with heads of more than 128, so that they fit the
+// 99 KB of shared memory that the smallest cards have for a block. A row of a tile belongs to eight neighbouring
+// threads, which share its columns (a column c to thread c % 8).
 #include "worker/ops/cuda/kernels/attention_plain.h"
 
 #include "worker/ops/cuda/kernels/adamw_element.h"
@@ -10,16 +11,21 @@
 namespace penstock::cuda {
 namespace {
 
-constexpr int kTile = 32;       // queries, and keys
 constexpr int kRowThreads = 8;  // of a row
-constexpr int kThreads = kTile * kRowThreads;
-constexpr int kScores = kTile / kRowThreads;  // of a row, for each of its threads
+
+// Of a block, by the columns of a row that one thread holds at most.
+template <int kColumns>
+struct Tiles {
+  static constexpr int kTile = kColumns * kRowThreads > 128 ? 16 : 32;  // queries, and keys
+  static constexpr int kThreads = kTile * kRowThreads;
+  static constexpr int kScores = kTile / kRowThreads;  // of a row, for each of its threads
+};
 
 // Rows [first, first + kTile) of a matrix whose rows are `stride` apart into tile (kTile, pitch); zero beyond the
 // sequence's end. All threads of the block.
-template <typename T>
+template <int kTile, typename T>
 __device__ inline void LoadTile(const T* from, int64_t stride, int first, const Head& head, int pitch, float* tile) {
-  for (int i = threadIdx.x; i < kTile * head.dim; i += kThreads) {
+  for (int i = threadIdx.x; i < kTile * head.dim; i += kTile * kRowThreads) {
     const int row = i / head.dim;
     const int column = i % head.dim;
     const int position = first + row;
@@ -38,6 +44,7 @@ __host__ __device__ inline int PitchOf(int64_t dim) { return static_cast<int>(di
 
 // A thread of a block that owns kTile rows: one row of them (queries, or keys for their gradients) belongs to it and
 // its seven neighbours.
+template <int kTile>
 struct Place {
   Head head;
   int pitch;
@@ -54,9 +61,10 @@ struct Place {
   __device__ float* Scores(int tiles, int index) const { return Tile(tiles) + index * kTile * (kTile + 1); }
 };
 
-__device__ inline Place PlaceOf(const AttentionSizes& sizes) {
+template <int kTile>
+__device__ inline Place<kTile> PlaceOf(const AttentionSizes& sizes) {
   PENSTOCK_DYNAMIC_SHARED(float, shared);
-  Place place;
+  Place<kTile> place;
   place.head = HeadOf(sizes, HeadOfBlock());
   place.pitch = PitchOf(sizes.head_dim);
   place.scale = place.head.Scale();
@@ -71,8 +79,11 @@ __device__ inline Place PlaceOf(const AttentionSizes& sizes) {
 
 // kColumns: the columns of a row that one thread holds at most.
 template <typename T, int kColumns>
-__global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float* log_sum_exp) {
-  const Place place = PlaceOf(sizes);
+__global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
+    ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float* log_sum_exp) {
+  constexpr int kTile = Tiles<kColumns>::kTile;
+  constexpr int kScores = Tiles<kColumns>::kScores;
+  const Place<kTile> place = PlaceOf<kTile>(sizes);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
   const int query = place.position;
@@ -81,7 +92,7 @@ __global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float*
   float* const values = place.Tile(2);
   float* const probabilities = place.Scores(3, 0);
   const T* const base = qkv + head.qkv_begin;
-  LoadTile(base, head.qkv_stride, place.first, head, pitch, queries);
+  LoadTile<kTile>(base, head.qkv_stride, place.first, head, pitch, queries);
 
   float maximum = -INFINITY;
   float sum = 0;
@@ -89,8 +100,8 @@ __global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float*
   const int key_end = head.KeyEnd(place.first + kTile);
   for (int first_key = 0; first_key < key_end; first_key += kTile) {
     __syncthreads();  // the last tile has been used
-    LoadTile(base + dim, head.qkv_stride, first_key, head, pitch, keys);
-    LoadTile(base + 2 * dim, head.qkv_stride, first_key, head, pitch, values);
+    LoadTile<kTile>(base + dim, head.qkv_stride, first_key, head, pitch, keys);
+    LoadTile<kTile>(base + 2 * dim, head.qkv_stride, first_key, head, pitch, values);
     __syncthreads();
     float scores[kScores];
     float largest = maximum;
@@ -137,9 +148,12 @@ __global__ void ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float*
 
 // Block (tile of queries, head): dq = scale * sum over keys of ds k.
 template <typename T, int kColumns>
-__global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const float* log_sum_exp, const T* dout,
-                                    const float* dot, T* dqkv) {
-  const Place place = PlaceOf(sizes);
+__global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
+    QueryGradientKernel(AttentionSizes sizes, const T* qkv, const float* log_sum_exp, const T* dout, const float* dot,
+                        T* dqkv) {
+  constexpr int kTile = Tiles<kColumns>::kTile;
+  constexpr int kScores = Tiles<kColumns>::kScores;
+  const Place<kTile> place = PlaceOf<kTile>(sizes);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
   const int query = place.position;
@@ -149,8 +163,8 @@ __global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const fl
   float* const values = place.Tile(3);
   float* const ds = place.Scores(4, 0);
   const T* const base = qkv + head.qkv_begin;
-  LoadTile(base, head.qkv_stride, place.first, head, pitch, queries);
-  LoadTile(dout + head.out_begin, head.out_stride, place.first, head, pitch, gradients);
+  LoadTile<kTile>(base, head.qkv_stride, place.first, head, pitch, queries);
+  LoadTile<kTile>(dout + head.out_begin, head.out_stride, place.first, head, pitch, gradients);
   const float row_log = place.inside ? log_sum_exp[head.row_begin + query] : 0.0F;
   const float row_dot = place.inside ? dot[head.row_begin + query] : 0.0F;
 
@@ -158,8 +172,8 @@ __global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const fl
   const int key_end = head.KeyEnd(place.first + kTile);
   for (int first_key = 0; first_key < key_end; first_key += kTile) {
     __syncthreads();  // the last tile has been used
-    LoadTile(base + dim, head.qkv_stride, first_key, head, pitch, keys);
-    LoadTile(base + 2 * dim, head.qkv_stride, first_key, head, pitch, values);
+    LoadTile<kTile>(base + dim, head.qkv_stride, first_key, head, pitch, keys);
+    LoadTile<kTile>(base + 2 * dim, head.qkv_stride, first_key, head, pitch, values);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kScores; ++k) {
@@ -193,9 +207,12 @@ __global__ void QueryGradientKernel(AttentionSizes sizes, const T* qkv, const fl
 
 // Block (tile of keys, head): dv = sum over queries of p dout, dk = scale * sum over queries of ds q. A row is a key.
 template <typename T, int kColumns>
-__global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const float* log_sum_exp, const T* dout,
-                                  const float* dot, T* dqkv) {
-  const Place place = PlaceOf(sizes);
+__global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
+    KeyGradientKernel(AttentionSizes sizes, const T* qkv, const float* log_sum_exp, const T* dout, const float* dot,
+                      T* dqkv) {
+  constexpr int kTile = Tiles<kColumns>::kTile;
+  constexpr int kScores = Tiles<kColumns>::kScores;
+  const Place<kTile> place = PlaceOf<kTile>(sizes);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
   const int key = place.position;
@@ -206,15 +223,15 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
   float* const p = place.Scores(4, 0);
   float* const ds = place.Scores(4, 1);
   const T* const base = qkv + head.qkv_begin;
-  LoadTile(base + dim, head.qkv_stride, place.first, head, pitch, keys);
-  LoadTile(base + 2 * dim, head.qkv_stride, place.first, head, pitch, values);
+  LoadTile<kTile>(base + dim, head.qkv_stride, place.first, head, pitch, keys);
+  LoadTile<kTile>(base + 2 * dim, head.qkv_stride, place.first, head, pitch, values);
 
   float key_result[kColumns] = {};
   float value_result[kColumns] = {};
   for (int first_query = head.QueryBegin(place.first); first_query < head.seq_length; first_query += kTile) {
     __syncthreads();  // the last tile has been used
-    LoadTile(base, head.qkv_stride, first_query, head, pitch, queries);
-    LoadTile(dout + head.out_begin, head.out_stride, first_query, head, pitch, gradients);
+    LoadTile<kTile>(base, head.qkv_stride, first_query, head, pitch, queries);
+    LoadTile<kTile>(dout + head.out_begin, head.out_stride, first_query, head, pitch, gradients);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kScores; ++k) {
@@ -255,22 +272,28 @@ __global__ void KeyGradientKernel(AttentionSizes sizes, const T* qkv, const floa
   }
 }
 
-template <typename... Parameters, typename... Arguments>
+template <int kColumns, typename... Parameters, typename... Arguments>
 cudaError_t LaunchTiles(void (*kernel)(Parameters...), const AttentionSizes& sizes, int tiles, int scores,
                         cudaStream_t stream, Arguments... arguments) {
+  constexpr int kTile = Tiles<kColumns>::kTile;
   const size_t bytes = (static_cast<size_t>(tiles) * kTile * PitchOf(sizes.head_dim) +
                         static_cast<size_t>(scores) * kTile * (kTile + 1)) *
                        sizeof(float);
-  return LaunchHeads(kernel, sizes, kTile, kThreads, bytes, stream, arguments...);
+  return LaunchHeads(kernel, sizes, kTile, Tiles<kColumns>::kThreads, bytes, stream, arguments...);
+}
+
+template <typename T, int kColumns>
+cudaError_t Forward(const AttentionSizes& sizes, const T* qkv, T* out, float* log_sum_exp, cudaStream_t stream) {
+  return LaunchTiles<kColumns>(ForwardKernel<T, kColumns>, sizes, 3, 1, stream, qkv, out, log_sum_exp);
 }
 
 template <typename T, int kColumns>
 cudaError_t Backward(const AttentionSizes& sizes, const T* qkv, const float* log_sum_exp, const T* dout,
                      const float* dot, T* dqkv, cudaStream_t stream) {
   const cudaError_t error =
-      LaunchTiles(QueryGradientKernel<T, kColumns>, sizes, 4, 1, stream, qkv, log_sum_exp, dout, dot, dqkv);
+      LaunchTiles<kColumns>(QueryGradientKernel<T, kColumns>, sizes, 4, 1, stream, qkv, log_sum_exp, dout, dot, dqkv);
   if (error != cudaSuccess) return error;
-  return LaunchTiles(KeyGradientKernel<T, kColumns>, sizes, 4, 2, stream, qkv, log_sum_exp, dout, dot, dqkv);
+  return LaunchTiles<kColumns>(KeyGradientKernel<T, kColumns>, sizes, 4, 2, stream, qkv, log_sum_exp, dout, dot, dqkv);
 }
 
 // bf16 comes here with large heads alone: there are no kernels of its for small ones.
@@ -282,12 +305,11 @@ constexpr bool kSmallHeads = sizeof(T) == sizeof(float);
 template <typename T>
 cudaError_t PlainAttentionForward(const AttentionSizes& sizes, const T* qkv, T* out, float* log_sum_exp,
                                   cudaStream_t stream) {
-  const auto run = [&](auto kernel) { return LaunchTiles(kernel, sizes, 3, 1, stream, qkv, out, log_sum_exp); };
   if constexpr (kSmallHeads<T>) {
-    if (sizes.head_dim <= 64) return run(ForwardKernel<T, 8>);
-    if (sizes.head_dim <= 128) return run(ForwardKernel<T, 16>);
+    if (sizes.head_dim <= 64) return Forward<T, 8>(sizes, qkv, out, log_sum_exp, stream);
+    if (sizes.head_dim <= 128) return Forward<T, 16>(sizes, qkv, out, log_sum_exp, stream);
   }
-  return run(ForwardKernel<T, 32>);
+  return Forward<T, 32>(sizes, qkv, out, log_sum_exp, stream);
 }
 
 template <typename T>

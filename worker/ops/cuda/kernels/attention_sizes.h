@@ -11,6 +11,7 @@ namespace penstock::cuda {
 inline constexpr int64_t kHeadDimMax = 256;
 inline constexpr int64_t kSeqLengthMax = int64_t{1} << 30;
 inline constexpr int64_t kStrideMax = int64_t{1} << 30;  // of 3 * heads * head_dim
+inline constexpr int64_t kGridMax = 65535;               // heads, and samples: a grid's y and z
 
 struct AttentionSizes {
   int64_t batch;

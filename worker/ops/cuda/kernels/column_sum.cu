@@ -10,9 +10,9 @@ constexpr int kPartialRows = 16;
 template <typename T>
 __global__ void ColumnSumKernel(const T* values, int64_t rows, int64_t width, int64_t rows_per_part, bool aligned,
                                 float* partial) {
-  SumPart<1>([&](int64_t row, int64_t column, int64_t left,
-                 Pack(&packs)[1]) { packs[0] = LoadPack(values + row * width + column, left, aligned); },
-             rows, width, rows_per_part, {partial});
+  SumPart<1>([&](int64_t row, int64_t column, int64_t left, auto whole,
+                 Pack(&packs)[1]) { packs[0] = LoadPackIf(whole, values + row * width + column, left); },
+             rows, width, rows_per_part, aligned, {partial});
 }
 
 // A block has kWarpThreads columns; its rows of threads take the parts by turns, and their sums are added in their
@@ -24,7 +24,7 @@ __global__ void PartialSumKernel(const float* partial, int64_t parts, int64_t wi
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
   float sum = 0;
   if (column < columns) {
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t part = threadIdx.y; part < parts; part += kPartialRows) sum += partial[part * columns + column];
   }
   others[threadIdx.y][threadIdx.x] = sum;

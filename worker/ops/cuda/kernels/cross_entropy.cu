@@ -9,10 +9,13 @@ namespace penstock::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarpsMax = 1024 / kWarpThreads;
 
-// Of a row's block. A long row has many, so that the rows that are in work lie in the L2 cache together.
-int RowThreads(int64_t width) { return width < 16384 ? kThreads : 1024; }
+// Of a row's block. A long row has many, so that the rows that are in work lie in the L2 cache together; two blocks for
+// a multiprocessor, one of which reads while the other computes.
+constexpr int kLongRowThreads = 512;
+int RowThreads(int64_t width) { return width < 16384 ? kThreads : kLongRowThreads; }
+
+constexpr int kWarpsMax = kLongRowThreads / kWarpThreads;
 
 __device__ inline int Warps() { return static_cast<int>(blockDim.x) / kWarpThreads; }
 
@@ -41,48 +44,70 @@ struct RowSoftmax {
   double sum;  // of e^(logit - maximum)
 };
 
-// e^x. In bf16, where the values themselves are rounded to 2^-9 of each, by the hardware's own exponential.
+// Packs that a thread has on their way at once; of neighbouring threads each.
 template <typename T>
-__device__ inline float Exponential(float x) {
-  constexpr float kLog2E = 1.4426950408889634F;
-  return sizeof(T) == sizeof(float) ? expf(x) : Exp2(x * kLog2E);
+constexpr int kAhead = sizeof(T) == sizeof(float) ? 2 : 4;
+
+// `aligned`: rows begin at multiples of 16 bytes and so do their ends, so what is behind a row's `width` values up to a
+// whole pack is its own and may be read and written. A batch of a row, the first of which a thread begins at `at` with
+// `left` values; -infinity behind them.
+template <typename T>
+__device__ __forceinline__ void LoadLogits(const T* at, int64_t left, bool aligned, Pack (&packs)[kAhead<T>]) {
+  const int64_t stride = static_cast<int64_t>(blockDim.x) * kPack;
+  LoadPacks(at, stride, left, aligned, packs);
+  if (left >= (kAhead<T> - 1) * stride + kPack) return;
+#pragma unroll
+  for (int i = 0; i < kAhead<T> * kPack; ++i) {
+    if (i / kPack * stride + i % kPack >= left) packs[i / kPack].v[i % kPack] = -INFINITY;
+  }
 }
 
 // Of a row, by the whole block, which reads it once: each thread brings its sum to its largest value so far (Milakov,
-// Gimelshein 2018), once for each pack. A NaN doesn't count for the maximum but makes the sum one.
+// Gimelshein 2018), once for each batch. A NaN doesn't count for the maximum but makes the sum one.
 template <typename T>
 __device__ inline RowSoftmax ReduceRow(const T* at, int64_t width, bool aligned) {
   __shared__ double sums[kWarpsMax];
   __shared__ float maxima[kWarpsMax];
+  const int64_t batch = static_cast<int64_t>(blockDim.x) * kPack * kAhead<T>;
   float largest = -FLT_MAX;  // below it a value of -infinity adds nothing
   float sum = 0;
-  for (int64_t i = threadIdx.x * kPack; i < width; i += blockDim.x * kPack) {
-    const int64_t left = width - i;
-    const Pack pack = LoadPack(at + i, left, aligned);
+#pragma unroll 1
+  for (int64_t i = threadIdx.x * kPack; i < width; i += batch) {
+    Pack packs[kAhead<T>];
+    LoadLogits(at + i, width - i, aligned, packs);
     float top = largest;
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) top = k < left ? fmaxf(top, pack.v[k]) : top;
+    for (int k = 0; k < kAhead<T> * kPack; ++k) top = fmaxf(top, packs[k / kPack].v[k % kPack]);
     sum *= Exponential<T>(largest - top);
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) sum += k < left ? Exponential<T>(pack.v[k] - top) : 0.0F;
+    for (int k = 0; k < kAhead<T> * kPack; ++k) sum += Exponential<T>(packs[k / kPack].v[k % kPack] - top);
     largest = top;
   }
   const float maximum = BlockMax(largest, maxima);
   return {maximum, BlockSum(static_cast<double>(sum * Exponential<T>(largest - maximum)), sums)};
 }
 
-// The gradient of a row in place of its logits; its target is column `target` of these columns, or none of them.
+// The gradient of a row in place of its logits; its target is column `target` of these columns, or none of them. Behind
+// the row's end it is zero.
 template <typename T>
 __device__ inline void WriteGradient(T* at, int64_t width, bool aligned, const RowSoftmax& softmax, int64_t target) {
+  const int64_t stride = static_cast<int64_t>(blockDim.x) * kPack;
   const float scale = static_cast<float>(1.0 / softmax.sum);
-  for (int64_t i = threadIdx.x * kPack; i < width; i += blockDim.x * kPack) {
-    const int64_t left = width - i;
-    Pack pack = LoadPack(at + i, left, aligned);
+#pragma unroll 1
+  for (int64_t i = threadIdx.x * kPack; i < width; i += stride * kAhead<T>) {
+    Pack packs[kAhead<T>];
+    LoadLogits(at + i, width - i, aligned, packs);
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) {
-      pack.v[k] = Exponential<T>(pack.v[k] - softmax.maximum) * scale - (i + k == target ? 1.0F : 0.0F);
+    for (int a = 0; a < kAhead<T>; ++a) {
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) packs[a].v[k] = Exponential<T>(packs[a].v[k] - softmax.maximum) * scale;
+      const int64_t column = target - i - a * stride;  // in this pack, mostly not
+      if (column >= 0 && column < kPack) {
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) packs[a].v[k] -= k == column ? 1.0F : 0.0F;
+      }
     }
-    StorePack(at + i, pack, left, aligned);
+    StorePacks(at + i, packs, stride, width - i, aligned);
   }
 }
 template <typename T>
@@ -98,8 +123,9 @@ __device__ inline double LossOf(const RowSoftmax& softmax, double target_logit) 
 
 // A block for each row. With kGradient the row becomes its gradient at once: the columns are the whole vocabulary.
 template <typename T, bool kGradient>
-__global__ void __launch_bounds__(1024) ReduceKernel(SplitSizes sizes, T* logits, int64_t pitch, bool aligned,
-                                                     const int32_t* targets, RowReduction* reductions) {
+__global__ void __launch_bounds__(kLongRowThreads, 2)
+    ReduceKernel(SplitSizes sizes, T* logits, int64_t pitch, bool aligned, const int32_t* targets,
+                 RowReduction* reductions) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
   T* const at = logits + row * pitch;
@@ -120,7 +146,7 @@ __global__ void __launch_bounds__(1024) ReduceKernel(SplitSizes sizes, T* logits
   }
 }
 
-// The ranks' reductions of a row combined in their order, by every thread alike.
+// The ranks' reductions of a row combined in their order, by one thread: doubles are what a device has least of.
 __device__ inline RowSoftmax CombineRow(const SplitSizes& sizes, const RowReduction* all, int64_t row,
                                         double* target_logit) {
   double maximum = all[row].maximum;
@@ -146,8 +172,9 @@ __global__ void LossKernel(SplitSizes sizes, const RowReduction* all, const int3
 
 // A block for each row.
 template <typename T>
-__global__ void __launch_bounds__(1024) GradientKernel(SplitSizes sizes, const RowReduction* all,
-                                                       const int32_t* targets, T* logits, int64_t pitch, bool aligned) {
+__global__ void __launch_bounds__(kLongRowThreads, 2)
+    GradientKernel(SplitSizes sizes, const RowReduction* all, const int32_t* targets, T* logits, int64_t pitch,
+                   bool aligned) {
   const int64_t row = blockIdx.x;
   const int64_t width = sizes.vocab_end - sizes.vocab_begin;
   T* const at = logits + row * pitch;
@@ -155,8 +182,12 @@ __global__ void __launch_bounds__(1024) GradientKernel(SplitSizes sizes, const R
     WriteZeros(at, width, aligned);
     return;  // the whole block
   }
-  double target_logit = 0;
-  const RowSoftmax softmax = CombineRow(sizes, all, row, &target_logit);
+  __shared__ RowSoftmax softmax;
+  if (threadIdx.x == 0) {
+    double target_logit = 0;
+    softmax = CombineRow(sizes, all, row, &target_logit);
+  }
+  __syncthreads();
   WriteGradient(at, width, aligned, softmax, targets[row] - sizes.vocab_begin);
 }
 

@@ -10,25 +10,32 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kTokenThreads = 128;
 
-// A pack of a token's row for each thread. `packs` of a row.
+constexpr int kForwardRows = 8;   // tokens of a block, a warp each
+constexpr int kForwardPacks = 4;  // of a lane, on their way at once
+
 template <typename T>
 __global__ void ForwardKernel(EmbeddingSizes sizes, const int32_t* tokens, const T* wte, const T* wpe, int64_t count,
-                              int64_t packs, bool aligned, T* x) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= count * packs) return;
-  const int64_t at = i / packs;
-  const int64_t column = i % packs * kPack;
-  const int64_t left = sizes.hidden - column;
+                              bool aligned, T* x) {
+  constexpr int64_t kStride = kWarpThreads * kPack;
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * kForwardRows + threadIdx.y;
+  if (at >= count) return;
   const int64_t token = tokens[at];
   const bool here = token >= sizes.vocab_begin && token < sizes.vocab_end;
-  Pack values = {};
-  if (here) values = LoadPack(wte + (token - sizes.vocab_begin) * sizes.hidden + column, left, aligned);
-  if (wpe != nullptr) {
-    const Pack position = LoadPack(wpe + at % sizes.seq_length * sizes.hidden + column, left, aligned);
+  const int64_t row = here ? token - sizes.vocab_begin : 0;
+  const int64_t position = at % sizes.seq_length;
+  for (int64_t column = threadIdx.x * kPack; column < sizes.hidden; column += kForwardPacks * kStride) {
+    const int64_t left = sizes.hidden - column;
+    Pack values[kForwardPacks], positions[kForwardPacks];
+    LoadPacks(wte + row * sizes.hidden + column, kStride, here ? left : int64_t{0}, aligned, values);
+    LoadPacks(wpe + position * sizes.hidden + column, kStride, wpe != nullptr ? left : int64_t{0}, aligned, positions);
+    if (wpe != nullptr) {
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) values.v[k] += position.v[k];
+      for (int i = 0; i < kForwardPacks * kPack; ++i) {
+        values[i / kPack].v[i % kPack] += positions[i / kPack].v[i % kPack];
+      }
+    }
+    StorePacks(x + at * sizes.hidden + column, values, kStride, left, aligned);
   }
-  StorePack(x + at * sizes.hidden + column, values, left, aligned);
 }
 
 // Adds to `sum` the rows of dx from the order's number `at` on, one after the other and kAhead at a time, while there
@@ -114,6 +121,8 @@ __global__ void __launch_bounds__(kTokenThreads)
   if (IsOften(order, key, first, count)) AddToken<16>(sizes, order, key, first, dx, count, aligned, dwte);
 }
 
+constexpr int kSamplesAtOnce = 8;
+
 // A pack of (seq_length, hidden) for each thread.
 template <typename T>
 __global__ void PositionGradientKernel(const T* dx, int64_t batch, int64_t elements, bool aligned, float* dwpe) {
@@ -121,11 +130,23 @@ __global__ void PositionGradientKernel(const T* dx, int64_t batch, int64_t eleme
   const int64_t left = elements - first;
   if (left <= 0) return;
   Pack sum = LoadPack(dwpe + first, left, aligned);
-#pragma unroll 4
-  for (int64_t b = 0; b < batch; ++b) {
-    const Pack values = LoadPack(dx + b * elements + first, left, aligned);
+  for (int64_t b = 0; b < batch; b += kSamplesAtOnce) {  // added one after the other
+    Pack values[kSamplesAtOnce];
+    if (aligned && b + kSamplesAtOnce <= batch) {
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) sum.v[k] += values.v[k];
+      for (int i = 0; i < kSamplesAtOnce; ++i) values[i] = LoadWholePack(dx + (b + i) * elements + first);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kSamplesAtOnce; ++i) {
+        values[i] = LoadPack(dx + (b + i) * elements + first, b + i < batch ? left : 0, aligned);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kSamplesAtOnce; ++i) {
+      if (b + i >= batch) break;
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) sum.v[k] += values[i].v[k];
+    }
   }
   StorePack(dwpe + first, sum, left, aligned);
 }
@@ -136,9 +157,8 @@ template <typename T>
 cudaError_t EmbeddingForward(const EmbeddingSizes& sizes, const int32_t* tokens, const T* wte, const T* wpe, T* x,
                              cudaStream_t stream) {
   const int64_t count = sizes.batch * sizes.seq_length;
-  const int64_t packs = BlocksFor(sizes.hidden, kPack);
-  return Launch(ForwardKernel<T>, dim3(BlocksFor(count * packs, kThreads)), dim3(kThreads), 0, stream, sizes, tokens,
-                wte, wpe, count, packs, PacksAligned(sizes.hidden, wte, wpe, x), x);
+  return Launch(ForwardKernel<T>, dim3(BlocksFor(count, kForwardRows)), dim3(kWarpThreads, kForwardRows), 0, stream,
+                sizes, tokens, wte, wpe, count, PacksAligned(sizes.hidden, wte, wpe, x), x);
 }
 
 template <typename T>

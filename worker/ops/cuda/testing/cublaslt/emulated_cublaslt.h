@@ -3,7 +3,8 @@
 //
 // Where the documentation leaves open what there is, it has little: no algorithm for GELU whose matrices aren't at
 // multiples of 16 bytes, and none that takes less than what the heuristic was told of addresses and leading dimensions.
-// An algorithm is good for the layouts and the epilogue that it was asked for.
+// An algorithm is good for the layouts and the epilogue that it was asked for. Where k is shared out it drops the terms
+// behind the last whole tile, as real versions do.
 //
 // Thread-safe, as the library: a handle and what isn't being changed may be used by several threads.
 #ifndef PENSTOCK_WORKER_OPS_CUDA_TESTING_CUBLASLT_EMULATED_CUBLASLT_H_

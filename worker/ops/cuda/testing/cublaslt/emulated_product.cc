@@ -12,6 +12,7 @@ namespace {
 
 // Sums that go on side by side, as a tensor core's and its warp's do.
 constexpr uint64_t kLanes = 16;
+constexpr uint64_t kTileTerms = 64;
 
 float Get(const void* data, cudaDataType_t type, uint64_t at) {
   return type == CUDA_R_16BF ? ToFloat(static_cast<const Bfloat16*>(data)[at]) : static_cast<const float*>(data)[at];
@@ -89,10 +90,12 @@ void RunProduct(Product product) {
   const uint64_t k = product.k;
   const std::vector<float> a = Unpack(product.a_data, product.a, !product.transpose_a, m, k);
   const std::vector<float> b = Unpack(product.b_data, product.b, product.transpose_b, n, k);
-  const uint64_t part = (k + product.splits - 1) / product.splits;
+  // Some versions drop the terms behind the last whole tile where k is shared out.
+  const uint64_t terms = product.splits == 1 ? k : k / kTileTerms * kTileTerms;
+  const uint64_t part = (terms + product.splits - 1) / product.splits;
   for (uint64_t split = 0; split < product.splits; ++split) {
-    const uint64_t begin = std::min(k, split * part);
-    const uint64_t size = std::min(k, begin + part) - begin;
+    const uint64_t begin = std::min(terms, split * part);
+    const uint64_t size = std::min(terms, begin + part) - begin;
     for (uint64_t column = 0; column < n; ++column) {
       for (uint64_t row = 0; row < m; ++row) {
         const float sum = Dot(&a[row * k + begin], &b[column * k + begin], size);
