@@ -1,153 +1,114 @@
 """Runs a bundle's GPU tests; see tests/gpu/run."""
-
 import argparse
-import concurrent.futures
-import ctypes
 import json
 import os
 import pathlib
-import shutil
-import site
-import subprocess
+import signal
 import sys
+import tarfile
 import tempfile
 import time
+import traceback
 
+import gtests
+import machine
+import processes
 import scenarios
 
-# Of one test binary.
-LIMIT_SECONDS = 600
-# Test binaries at a time: most of what one takes is the start of CUDA, on the host.
-TESTS_AT_A_TIME = 4
+# Of all test binaries together, and of each check of compute-sanitizer's.
+TESTS_SECONDS = 200
+SANITIZER_SECONDS = 400
 # Kernels' tests, which compute-sanitizer goes through. (NCCL's own kernels aren't ours to check.)
 SANITIZED = "_gpu_test"
+# The first finds most; the last two are quick.
+CHECKS = ["memcheck", "racecheck", "synccheck", "initcheck"]
+# Of a tool that this machine doesn't let look: nothing that is ours.
+REFUSED = ["Device not supported", "LibraryNotLoaded", "ERR_NVGPUCTRPERM", "Unable to find injection library"]
 PARTS = ["tests", *(scenario.__name__ for scenario in scenarios.SCENARIOS), "sanitizer"]
-
-
-def card():
-    """What nvidia-smi says of the first card."""
-    fields = ["name", "driver_version", "memory.total", "compute_cap"]
-    command = ["nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader", "--id=0"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        return {"error": str(error)}
-    return dict(zip(fields, [value.strip() for value in answer.split(",")]))
-
-
-def loads(name):
-    try:
-        ctypes.CDLL(name)
-        return True
-    except OSError:
-        return False
-
-
-def library_folders():
-    """Folders of CUDA's libraries in PyTorch's package, for what the loader doesn't find by itself."""
-    folders = []
-    for names in [["libcublasLt.so.13", "libcublasLt.so.12"], ["libnccl.so.2"]]:
-        if any(loads(name) for name in names):
-            continue
-        folders += [str(path.parent) for place in [*site.getsitepackages(), site.getusersitepackages()]
-                    for name in names for path in sorted(pathlib.Path(place).glob(f"nvidia/*/lib/{name}"))]
-    return folders
-
-
-def run(command, name, limit):
-    """Runs a gtest binary and counts its cases."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = pathlib.Path(folder) / "report.json"
-        environment = dict(os.environ, GTEST_OUTPUT=f"json:{report}", TEST_TMPDIR=folder)
-        begin = time.monotonic()
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace",
-                                  timeout=max(limit, 0.001), check=False)
-            code, output = done.returncode, done.stdout + done.stderr
-        except subprocess.TimeoutExpired as late:
-            code, output = "timeout", (late.stdout or b"").decode(errors="replace")
-        result = {"name": name, "exit": code, "seconds": round(time.monotonic() - begin, 2)}
-        # A binary that died has written no report.
-        result.update(count(json.loads(report.read_text()) if report.exists() else {}))
-        if code != 0:
-            result["output"] = output[-4000:]
-        return result
-
-
-def count(report):
-    """Cases that passed, failed and were skipped in a gtest report."""
-    cases = [case for suite in report.get("testsuites", []) for case in suite["testsuite"]]
-    skipped = sum(case.get("result") == "SKIPPED" for case in cases)
-    failed = sum("failures" in case for case in cases)
-    return {"passed": len(cases) - skipped - failed, "failed": failed, "skipped": skipped}
-
-
-def run_all(commands, limit):
-    """The results of gtest binaries, (name, command) each, of which some run at a time; all end before `limit`."""
-    end = time.monotonic() + limit
-
-    def one(item):
-        name, command = item
-        result = run(command, name, min(LIMIT_SECONDS, end - time.monotonic()))
-        if result["exit"] != 0:
-            print(json.dumps(result), file=sys.stderr, flush=True)
-        return result
-
-    with concurrent.futures.ThreadPoolExecutor(TESTS_AT_A_TIME) as pool:
-        results = list(pool.map(one, commands))
-    summary = {
-        "passed": sum(result["passed"] for result in results),
-        "failed": sum(max(result["failed"], int(result["exit"] != 0)) for result in results),
-        "skipped": sum(result["skipped"] for result in results),
-        "tests": results,
-    }
-    # Where everything was skipped nothing was shown.
-    return {"good": summary["failed"] == 0 and summary["passed"] > 0, **summary}
 
 
 class Bundle:
     """An unpacked bundle and what is known of it so far."""
 
-    def __init__(self, options):
+    def __init__(self, options, root):
         self.options = options
-        self.root = pathlib.Path(options.root)
-        self.end = time.monotonic() + 60 * options.minutes
+        self.root = pathlib.Path(root)
+        self.begin = time.monotonic()
+        self.end = self.begin + 60 * options.minutes
         revision = self.root / "REVISION"
-        self.summary = {"revision": revision.read_text().strip() if revision.exists() else "", "card": card(),
-                        "left_out": []}
+        self.summary = {"revision": revision.read_text().strip() if revision.exists() else "", "card": machine.card(),
+                        "machine": machine.facts(), "parts": [], "left_out": [], "good": False}
         self.session = None
+        if options.report:
+            pathlib.Path(options.report + ".log").write_text("")
 
     def left(self):
         return self.end - time.monotonic()
 
+    def log(self, title, text):
+        """All words of what failed, for whoever mends it somewhere else."""
+        if self.options.report:
+            with open(self.options.report + ".log", "a", encoding="utf-8") as file:
+                file.write(f"==== {title}\n{text}\n")
+
+    def runner(self, seconds):
+        scale = self.options.scenarios.limit
+        return gtests.Runner(time.monotonic() + min(self.left(), seconds * scale), self.log, scale)
+
+    def binaries(self, ending=""):
+        return [test for test in sorted((self.root / "tests").iterdir()) if test.name.endswith(ending)]
+
     def tests(self):
-        return run_all([(test.name, [str(test)]) for test in sorted((self.root / "tests").iterdir())], self.left())
+        def note(result):
+            self.summary["tests"] = result
+            self.keep()
+        return self.runner(TESTS_SECONDS).run_all([(test.name, [str(test)]) for test in self.binaries()], note=note)
 
     def sanitizer(self):
         """The sanitizers take longest, so they come last."""
-        tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-        if not os.path.exists(tool):
+        tool = machine.tool("compute-sanitizer")
+        if not tool:
             return {"good": True, "skipped": "this machine has no compute-sanitizer"}
-        return run_all([(f"{test.name} ({check})", [tool, "--tool", check, "--error-exitcode", "9", str(test)])
-                        for check in ["memcheck", "racecheck"]
-                        for test in sorted((self.root / "tests").iterdir()) if test.name.endswith(SANITIZED)],
-                       self.left())
+        found = {"good": True}
+        # The libraries' own kernels aren't looked at.
+        command = [tool, "--error-exitcode", "9", "--print-limit", "20", "--kernel-name", "kns=penstock"]
+        tests = self.binaries(SANITIZED)
+        for check in CHECKS:
+            if self.left() <= 0:
+                found.setdefault("left_out", []).append(check)
+                continue
+            runner = self.runner(SANITIZER_SECONDS)
+            result = runner.run_all([(test.name, [*command, "--tool", check, str(test)]) for test in tests], again=False)
+            words = "\n".join(test.get("output", "") for test in result["tests"])
+            if (reason := next((reason for reason in REFUSED if reason in words), None)) and result["passed"] == 0:
+                return {"good": True, "skipped": f"compute-sanitizer can't work here: {reason}"}
+            found[check] = result
+            found["good"] = found["good"] and result["good"]
+            self.summary["sanitizer"] = found
+            self.keep()
+        return found
 
     def scenario(self, name):
+        # Of an archive without programs there are the tests alone.
+        if not (self.root / "bin" / "penstock-local").exists():
+            return {"good": True, "skipped": "the bundle has no programs"}
         if self.session is None:
-            arguments = [str(self.root / "bin"), f"--device={self.options.device}", *self.options.scenario_arguments]
-            self.session = scenarios.Session(scenarios.parse(arguments), arguments)
+            self.session = scenarios.Session(self.options.scenarios, self.options.scenario_arguments, self.log)
             self.summary["preflight"] = self.session.preflight
+            self.summary["preflight_seconds"] = self.session.preflight_seconds
         result = self.session.run(name, self.left())
         return {"good": result["passed"], **result}
 
     def run(self, part):
-        if part in ("tests", "sanitizer"):
-            return getattr(self, part)()
-        # Of an archive without programs there are the tests alone.
-        if not (self.root / "bin" / "penstock-local").exists():
-            return {"good": True, "skipped": "the bundle has no programs"}
-        return self.scenario(part)
+        """The part's result, whatever happens to it."""
+        begin = time.monotonic()
+        try:
+            result = getattr(self, part)() if part in ("tests", "sanitizer") else self.scenario(part)
+        except Exception:  # pylint: disable=broad-except
+            result = {"good": False, "error": traceback.format_exc()[-3000:]}
+        self.summary["parts"].append({"part": part, "good": result["good"],
+                                      "seconds": round(time.monotonic() - begin, 1), "card": machine.card_now()})
+        return result
 
     def keep(self):
         """Writes what is known so far, should the machine go away."""
@@ -165,26 +126,37 @@ class Bundle:
                 continue
             print(f"{part} ...", file=sys.stderr, flush=True)
             self.summary[part] = self.run(part)
-            if part != "tests":
-                print(json.dumps({part: self.summary[part]}), file=sys.stderr, flush=True)
+            print(json.dumps(brief(part, self.summary[part])), file=sys.stderr, flush=True)
             self.summary["goals"] = {name: self.summary[name]["goals"] for name in PARTS
                                      if "goals" in self.summary.get(name, {})}
-            self.summary["good"] = all(self.summary[name]["good"] for name in PARTS if name in self.summary)
+            self.summary["good"] = all(done["good"] for done in self.summary["parts"])
+            self.summary["seconds"] = round(time.monotonic() - self.begin, 1)
             self.keep()
         if self.summary["left_out"]:
             print(f"no time was left for {', '.join(self.summary['left_out'])}", file=sys.stderr)
-            self.keep()
+        self.keep()
+
+
+def brief(part, result):
+    """What there is to say at once: whole results are long."""
+    said = {part: "good" if result["good"] else "BAD"}
+    for key in ("error", "skipped", "seconds", "passed", "failed", "goals"):
+        if key in result:
+            said[key] = result[key]
+    if part == "tests":
+        said["bad"] = [test["name"] for test in result.get("tests", []) if test["exit"] != 0]
+    return said
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="tests/gpu/run")
-    parser.add_argument("root")
+    parser.add_argument("bundle")
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--minutes", type=float, default=180)
     parser.add_argument("--report", default="")
     parser.add_argument("--device", default="cuda:0")
     # What it doesn't know is scenarios.py's.
-    options, options.scenario_arguments = parser.parse_known_args()
+    options, options.others = parser.parse_known_args()
     options.only = options.only.split(",")
     unknown = set(options.only) - set(PARTS)
     if unknown:
@@ -192,14 +164,38 @@ def parse():
     return options
 
 
+def unpack(bundle, folder):
+    """The bundle's own folder. Without xz, which not every machine has."""
+    if os.path.isdir(bundle):
+        return pathlib.Path(bundle)
+    with tarfile.open(bundle) as archive:
+        # Written by ourselves; Python 3.12 wants that said.
+        archive.extractall(folder, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
+    return pathlib.Path(folder) / "penstock"
+
+
+def stop(*_):
+    """Nobody waits for what nobody will look at: all that was started ends, and then this."""
+    processes.end(os.environ[processes.MARK])
+    raise SystemExit("told to end")
+
+
 def main():
-    bundle = Bundle(parse())
-    if "PENSTOCK_CUDA_LIBRARIES" not in os.environ and (folders := library_folders()):
-        os.environ["PENSTOCK_CUDA_LIBRARIES"] = ":".join(folders)
-        bundle.summary["libraries"] = folders
-    bundle.run_parts()
+    options = parse()
+    os.environ[processes.MARK] = str(os.getpid())
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        root = unpack(options.bundle, folder)
+        options.scenario_arguments = [str(root / "bin"), f"--device={options.device}", *options.others]
+        options.scenarios = scenarios.parse(options.scenario_arguments)
+        bundle = Bundle(options, root)
+        if "PENSTOCK_CUDA_LIBRARIES" not in os.environ and (folders := machine.library_folders()):
+            os.environ["PENSTOCK_CUDA_LIBRARIES"] = ":".join(folders)
+            bundle.summary["libraries"] = folders
+        bundle.run_parts()
     print(json.dumps(bundle.summary, indent=1))
-    return 0 if bundle.summary.get("good") else 1
+    return 0 if bundle.summary["good"] else 1
 
 
 if __name__ == "__main__":

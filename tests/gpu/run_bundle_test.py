@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 import tempfile
 import unittest
 
@@ -57,18 +58,63 @@ class RunBundleTest(unittest.TestCase):
         code, summary = run(self.root)
         self.assertEqual((code, counts(summary)), (1, (0, 0, 1)))
 
-    def test_a_test_that_dies(self):
-        path = self.root / "tests" / "a_gpu_test"
-        path.write_text("#!/bin/sh\nkill -9 $$\n")
+    def write(self, name, text):
+        path = self.root / "tests" / name
+        path.write_text("#!/bin/sh\n" + text)
         path.chmod(0o755)
+
+    def test_a_test_that_dies(self):
+        self.write("a_gpu_test", "kill -9 $$\n")
         code, summary = run(self.root)
         self.assertEqual((code, counts(summary)), (1, (0, 1, 0)))
 
+    def test_what_a_dead_test_hid_is_run_again_by_itself(self):
+        # The second case dies, the third has no chance but alone; the fourth is wrong in any case.
+        self.write("a_gpu_test", """
+case "$1$GTEST_FILTER" in
+  --gtest_list_tests) printf 'Suite/Kernels.\\n  Right/Cuda  # GetParam()\\n  Dies/Cuda\\n  Hidden/Cuda\\n  Wrong/Cuda\\n' ;;
+  '') echo '[ RUN      ] Suite/Kernels.Right/Cuda'
+      echo '[       OK ] Suite/Kernels.Right/Cuda (1 ms)'
+      echo '[ RUN      ] Suite/Kernels.Dies/Cuda'
+      kill -9 $$ ;;
+  *Hidden/Cuda) echo "[ RUN      ] $GTEST_FILTER"; echo "[       OK ] $GTEST_FILTER (1 ms)" ;;
+  *) echo "[ RUN      ] $GTEST_FILTER"; echo "an illegal memory access"; exit 1 ;;
+esac
+""")
+        report = self.root / "report.json"
+        code, summary = run(self.root, f"--report={report}")
+        self.assertEqual((code, counts(summary)), (1, (1, 1, 0)))
+        (test,) = summary["tests"]["tests"]
+        self.assertEqual(test["ended_in"], "Suite/Kernels.Dies/Cuda")
+        self.assertEqual([(case["case"].split(".")[1], case["exit"]) for case in test["alone"]],
+                         [("Dies/Cuda", 1), ("Hidden/Cuda", 0), ("Wrong/Cuda", 1)])
+        self.assertIn("illegal memory access", test["alone"][2]["output"])
+        self.assertIn("==== Suite/Kernels.Wrong/Cuda, alone", pathlib.Path(f"{report}.log").read_text())
+
+    def test_nothing_is_left_behind(self):
+        # In a session of its own and deaf to SIGTERM, as what hangs in a driver is.
+        pid = self.root / "pid"
+        self.write("a_gpu_test", f"setsid sh -c 'trap \"\" TERM; echo $$ > {pid}; while :; do tail -f /dev/null; done' &\n"
+                                 f"while [ ! -s {pid} ]; do :; done\n")
+        _, summary = run(self.root)
+        self.assertTrue(summary["tests"]["tests"][0]["left_behind"])
+        # Gone, or what is left of it until somebody asks how it ended.
+        command = pathlib.Path(f"/proc/{int(pid.read_text())}/cmdline")
+        self.assertEqual(command.read_bytes() if command.exists() else b"", b"")
+
+    def test_an_archive(self):
+        script(self.root / "tests", "a_gpu_test", [{"result": "COMPLETED"}], 0)
+        (self.root / "REVISION").write_text("abc\n")
+        archive = self.root / "bundle.tar.xz"
+        with tarfile.open(archive, "w:xz") as file:
+            file.add(self.root / "tests", "penstock/tests")
+            file.add(self.root / "REVISION", "penstock/REVISION")
+        code, summary = run(archive)
+        self.assertEqual((code, summary["revision"], counts(summary)), (0, "abc", (1, 0, 0)))
+
     def test_time_that_is_over(self):
         script(self.root / "tests", "a_gpu_test", [{"result": "COMPLETED"}], 0)
-        slow = self.root / "tests" / "b_gpu_test"
-        slow.write_text("#!/bin/sh\necho so far; exec tail -f /dev/null\n")
-        slow.chmod(0o755)
+        self.write("b_gpu_test", "echo so far; exec tail -f /dev/null\n")
         report = self.root / "report.json"
         code, summary = run(self.root, "--only=tests,kill", "--minutes=0.03", f"--report={report}")
         self.assertEqual((code, counts(summary)), (1, (1, 1, 0)))

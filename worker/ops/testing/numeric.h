@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <ostream>
 #include <random>
 #include <vector>
 
@@ -40,17 +42,57 @@ inline double MaxAbs(const std::vector<double>& values) {
   return maximum;
 }
 
-// The largest difference, as a share of the largest expected value. Infinite for a NaN or another size.
+// The largest difference, as a share of the largest expected value. It compares as that number does; a failed EXPECT_LE
+// prints where the difference is, too.
+struct ErrorShare {
+  double value = 0;
+  int64_t size = 0;
+  // Of the largest difference, or the first that is no number.
+  int64_t worst = -1;
+  double actual = 0;
+  double expected = 0;
+  // Elements that are off by a tenth of that or more, or no numbers.
+  int64_t wrong = 0;
+  int64_t first_wrong = -1;
+  int64_t last_wrong = -1;
+
+  operator double() const { return value; }
+};
+
+inline void PrintTo(const ErrorShare& error, std::ostream* out) {
+  *out << error.value;
+  if (error.worst < 0) return;
+  *out << " (at " << error.worst << " of " << error.size << ": " << error.actual << " instead of " << error.expected
+       << "; " << error.wrong << " are about as wrong, from " << error.first_wrong << " to " << error.last_wrong << ")";
+}
+
+// `value` is infinite for a NaN or another size.
 template <typename Actual>
-double RelativeError(const std::vector<Actual>& actual, const std::vector<double>& expected) {
-  if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
-  double error = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
+ErrorShare RelativeError(const std::vector<Actual>& actual, const std::vector<double>& expected) {
+  ErrorShare error{.value = std::numeric_limits<double>::infinity(), .size = static_cast<int64_t>(expected.size())};
+  if (actual.size() != expected.size()) return error;
+  double largest = 0;
+  bool numbers = true;
+  for (size_t i = 0; i < expected.size() && numbers; ++i) {
     const double difference = std::abs(static_cast<double>(actual[i]) - expected[i]);
-    if (!(difference <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::infinity();
-    error = std::max(error, difference);
+    numbers = difference <= std::numeric_limits<double>::max();
+    if (numbers && difference <= largest) continue;
+    largest = difference;
+    error.worst = static_cast<int64_t>(i);
+    error.actual = static_cast<double>(actual[i]);
+    error.expected = expected[i];
   }
-  return error == 0 ? 0 : error / std::max(MaxAbs(expected), std::numeric_limits<double>::min());
+  for (size_t i = 0; i < expected.size() && error.worst >= 0; ++i) {
+    const double difference = std::abs(static_cast<double>(actual[i]) - expected[i]);
+    const bool is_number = difference <= std::numeric_limits<double>::max();
+    if (is_number && (!numbers || difference < largest / 10)) continue;
+    ++error.wrong;
+    if (error.first_wrong < 0) error.first_wrong = static_cast<int64_t>(i);
+    error.last_wrong = static_cast<int64_t>(i);
+  }
+  if (numbers)
+    error.value = largest == 0 ? 0 : largest / std::max(MaxAbs(expected), std::numeric_limits<double>::min());
+  return error;
 }
 
 // The gradient of f at x by central differences: an error of about 1e-9 for values around 1.

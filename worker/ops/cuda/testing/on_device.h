@@ -47,8 +47,19 @@ class OnDevice {
 };
 
 template <typename T>
-bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+testing::AssertionResult SameBits(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return testing::AssertionFailure() << a.size() << " and " << b.size() << " elements";
+  size_t different = 0;
+  size_t first = 0;
+  for (size_t i = a.size(); i-- > 0;) {
+    if (std::memcmp(&a[i], &b[i], sizeof(T)) == 0) continue;
+    ++different;
+    first = i;
+  }
+  if (different == 0) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << different << " of " << a.size() << " elements differ, the first at " << first
+                                     << ": " << testing::PrintToString(a[first]) << " and "
+                                     << testing::PrintToString(b[first]);
 }
 
 }  // namespace penstock::cuda
