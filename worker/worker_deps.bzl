@@ -18,6 +18,7 @@ WORKER_DEPS = [
     "//worker/comm/gloo:gloo_communicator",
     "//worker/device:device_links",
     "//worker/generate:service",
+    "//worker/ops:operation_times",
     "//worker/ops/cpu:passive_threads",
     "//worker/runtime:parameter_state_client",
     "//worker/runtime:rank_metrics",

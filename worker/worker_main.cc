@@ -53,6 +53,9 @@ ABSL_FLAG(std::string, device, "cpu", "what computes: cpu, or cuda:N, the machin
 ABSL_FLAG(std::string, device_links, "auto",
           "how tensors get from GPU to GPU: nccl, host (through the hosts' memories), or auto: nccl where all ranks of "
           "a job have GPUs of their own and the same NCCL; the same for all workers");
+ABSL_FLAG(bool, operation_times, false,
+          "count what each operation takes, beside what it has to move and compute: where a step's time goes "
+          "(penstock_worker_operation_seconds_total)");
 ABSL_FLAG(bool, preflight, false, "print what the device is and how fast, and end");
 ABSL_FLAG(std::string, o, "table", "of --preflight: table or json");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0 takes all of the machine");
@@ -256,13 +259,18 @@ absl::Status Run() {
   WorkerNode::Options options;
   options.threads = Threads();
   options.connect = [device](const RankPlan& plan) { return Connect(device, plan); };
-  if (compute.is_cuda()) {
-    options.backend = [compute] {
+  const bool measures = absl::GetFlag(FLAGS_operation_times);
+  const OperationMeters meters = measures ? CountOperations(metrics) : nullptr;
+  if (compute.is_cuda() || measures) {
+    options.backend = [compute, meters]() -> absl::StatusOr<std::unique_ptr<Backend>> {
       absl::StatusOr<std::unique_ptr<Backend>> backend = CreateBackend(compute);
+      if (backend.ok()) return meters ? MeasureOperations(*std::move(backend), meters) : *std::move(backend);
       // There was one when the process started.
-      if (!backend.ok()) TheLostDevice().Set(compute.name(), backend.status());
+      if (compute.is_cuda()) TheLostDevice().Set(compute.name(), backend.status());
       return backend;
     };
+  }
+  if (compute.is_cuda()) {
     options.device_lost = [compute](const absl::Status& why) { TheLostDevice().Set(compute.name(), why); };
     options.connect_devices = [compute](const RankPlan& plan) { return ConnectGpus(compute, plan); };
   }

@@ -139,6 +139,7 @@ absl::Status LocalCluster::StartMember(Member& member) {
   if (worker) {
     child.arguments.push_back(absl::StrCat("--device=", member.device));
     child.arguments.push_back(absl::StrCat("--device_links=", options_.device_links));
+    if (options_.operation_times) child.arguments.push_back("--operation_times");
   }
   PENSTOCK_ASSIGN_OR_RETURN(member.process, ChildProcess::Start(std::move(child)));
   return absl::OkStatus();

@@ -33,6 +33,8 @@ class LocalCluster {
     std::vector<std::string> devices = {"cpu"};
     // The workers' --device_links.
     std::string device_links = "auto";
+    // The workers' --operation_times.
+    bool operation_times = false;
     // Of the coordinator; 0 means any free one.
     int port = 0;
     absl::Duration lease = absl::Seconds(2);

@@ -23,6 +23,7 @@ ABSL_FLAG(int, threads, 0, "compute threads of each worker; 0 shares the process
 ABSL_FLAG(std::vector<std::string>, device, {"cpu"},
           "what the workers compute on: cpu, or cuda:N; of a list each worker in turn takes the next");
 ABSL_FLAG(std::string, device_links, "auto", "how tensors get from GPU to GPU: the workers' flag of this name");
+ABSL_FLAG(bool, operation_times, false, "where a step's time goes, in the workers' metrics: their flag of this name");
 ABSL_FLAG(int, replicas, 1, "copies of each parameter shard; this version has 1");
 ABSL_FLAG(int, port, 0, "port of the coordinator on 127.0.0.1; 0 takes any free one");
 ABSL_FLAG(std::string, job, "", "a job file to submit and follow; the cluster ends with the job");
@@ -61,6 +62,7 @@ absl::StatusOr<LocalCluster::Options> OptionsFromFlags() {
   options.devices = absl::GetFlag(FLAGS_device);
   if (options.devices.empty()) return absl::InvalidArgumentError("--device is empty: cpu, say, or cuda:0");
   options.device_links = absl::GetFlag(FLAGS_device_links);
+  options.operation_times = absl::GetFlag(FLAGS_operation_times);
   options.port = absl::GetFlag(FLAGS_port);
   options.lease = absl::GetFlag(FLAGS_lease);
   if (options.threads < 0) return absl::InvalidArgumentError("--threads must be 0 or more");

@@ -1,5 +1,8 @@
 #include "worker/runtime/rank_metrics.h"
 
+#include <string>
+#include <vector>
+
 namespace penstock {
 
 WorkerMetrics::WorkerMetrics(Metrics& metrics)
@@ -74,5 +77,27 @@ void WorkerMetrics::AddComm(const Communicator::Counters& before, const Communic
 void WorkerMetrics::SetMirrorLag(int steps) { mirror_lag_.Set(steps); }
 
 void WorkerMetrics::RankEnded(const char* outcome) { ranks_ended_.With({outcome}).Increment(); }
+
+OperationMeters CountOperations(Metrics& metrics) {
+  const std::vector<std::string> label = {"operation"};
+  CounterFamily* const seconds =
+      &metrics.AddCounter("penstock_worker_operation_seconds_total",
+                          "Time of the operations of a rank's passes and updates (--operation_times).", label);
+  CounterFamily* const calls =
+      &metrics.AddCounter("penstock_worker_operation_calls_total", "Calls of an operation.", label);
+  CounterFamily* const flops = &metrics.AddCounter(
+      "penstock_worker_operation_flops_total", "Floating-point operations of matrix products in an operation.", label);
+  CounterFamily* const bytes = &metrics.AddCounter("penstock_worker_operation_bytes_total",
+                                                   "What an operation has to read and write at least.", label);
+  return [=](const std::string& name) -> OperationMeter {
+    return [&s = seconds->With({name}), &c = calls->With({name}), &f = flops->With({name}),
+            &b = bytes->With({name})](const OperationCall& call) {
+      s.Increment(call.seconds);
+      c.Increment();
+      f.Increment(call.flops);
+      b.Increment(call.bytes);
+    };
+  };
+}
 
 }  // namespace penstock

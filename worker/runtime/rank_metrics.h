@@ -8,6 +8,7 @@
 #include "services/telemetry/metrics.h"
 #include "worker/comm/communicator.h"
 #include "worker/model/memory_plan.h"
+#include "worker/ops/operation_times.h"
 #include "worker/runtime/rank_clock.h"
 
 namespace penstock {
@@ -42,6 +43,10 @@ class WorkerMetrics {
   Counter& bytes_received_;
   CounterFamily& ranks_ended_;
 };
+
+// What operations take, for MeasureOperations: seconds, calls, FLOPs and bytes of each by its name. `metrics` outlives
+// what comes of it.
+OperationMeters CountOperations(Metrics& metrics);
 
 }  // namespace penstock
 
