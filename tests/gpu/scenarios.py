@@ -276,30 +276,30 @@ def parse(arguments):
 
 def child(options):
     scenario = next(scenario for scenario in SCENARIOS if scenario.__name__ == options.child)
-    noted, lock = {}, threading.Lock()
+    noted, lock, kept = {}, threading.Lock(), (options.note, options.log)
 
     def note(result):
         """Keeps what is known, should this process end before it is done."""
         with lock:
             noted.update(result)
-            draft = pathlib.Path(options.note + ".new")
+            draft = pathlib.Path(kept[0] + ".new")
             draft.write_text(json.dumps(noted))
-            draft.replace(options.note)
+            draft.replace(kept[0])
 
     def write_log(title, text):
-        with open(options.log, "a", encoding="utf-8") as log:
+        with open(kept[1], "a", encoding="utf-8") as log:
             log.write(f"==== {title}\n{text}\n")
 
     def is_over(*_):
         raise Failure("its time is over")
 
-    options.note, options.write_log = (note, write_log) if options.note else (lambda _: None, lambda *_: None)
+    options.note, options.write_log = note, write_log
     clusters.scale[0] = options.limit
     clusters.on_failure[0] = lambda error: options.note({"error": f"{type(error).__name__}: {error}", "logs": error.logs})
     signal.signal(signal.SIGTERM, is_over)  # clusters are closed on the way out
     try:
         result = scenario(options)
-    except (RuntimeError, OSError, KeyError, ValueError, StopIteration, subprocess.SubprocessError) as error:
+    except Exception as error:  # pylint: disable=broad-except
         result = {**noted, "passed": False, "error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
     print(json.dumps(result))
     return 0

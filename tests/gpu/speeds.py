@@ -4,6 +4,7 @@ What a part has found out is noted at once: a later one that fails or hangs take
 """
 import csv
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -18,6 +19,9 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 
 # layers, hidden, heads, tokens in a sample, vocabulary, and samples in a batch
 SIZES = {"speed_124m": (12, 768, 12, 1024, 50304, 32), "speed_1b": (24, 2048, 16, 2048, 50304, 8)}
 SMALL_SIZES = (2, 64, 2, 64, 256, 4)
+# Relative, of losses in bf16: of the same weights, and after a few steps.
+SAME_LOSS = 1e-3
+SAME_LOSS_LATER = 2e-2
 BENCH_SECONDS = 90
 COUNTERS_SECONDS = 100
 PEER_SECONDS = 180
@@ -142,9 +146,22 @@ class Speed:
         # What the mirror sends in a step of 1.3 billion parameters, 5 GB, is too much for one stream.
         self.shards = max(1, min(8, (os.cpu_count() or 1) // 2))
 
-    def job(self, mirror):
+    def job(self, mirror, name="speed", micro=0, steps=0):
         row = ("", "bf16", 1, 1, 1, 1, "local", mirror)
-        return job("speed", self.model, self.steps, self.batch, self.batch, row)
+        return job(name, self.model, steps or self.steps, self.batch, micro or self.batch, row, even=True)
+
+    def check(self, running, history):
+        """What large sizes alone get wrong: the same steps in small micro-batches have nearly the same losses."""
+        steps, micro = 8, max(1, self.batch // 8)
+        running.submit("apart", self.job("off", "apart", micro, steps))
+        _, apart = running.finish("apart", 120)
+        losses = [record["loss"] for record in history]
+        pairs = [(a, record["loss"]) for a, record in zip(losses, apart)]
+        errors = [abs(a - b) / b if math.isfinite(a) and math.isfinite(b) else math.inf for a, b in pairs]
+        good = (all(map(math.isfinite, losses)) and losses[-1] < losses[0] and len(errors) == steps and
+                errors[0] <= SAME_LOSS and max(errors) <= SAME_LOSS_LATER)
+        return {"passed": good, "losses": losses, f"losses_in_micro_batches_of_{micro}": [b for _, b in pairs],
+                "differences": errors, "tolerance": [SAME_LOSS, SAME_LOSS_LATER]}
 
     def train(self, mirror):
         before = machine.memory_used()
@@ -155,10 +172,11 @@ class Speed:
             used = machine.memory_used()
             _, history = running.finish("speed", 240)
             kinds = running.metrics("penstock_worker_activity_seconds_total")
+            check = self.check(running, history) if mirror == "off" else None
         seconds = step_seconds(history)
         planned = plan["workers"][0]["bytes"]["total"]
         return {"step_seconds": seconds, "tokens_per_second": round(self.batch * self.tokens / seconds),
-                "all_step_seconds": [round(record["step_seconds"], 5) for record in history],
+                **({"check": check} if check else {}), "all_step_seconds": [round(record["step_seconds"], 5) for record in history],
                 "planned_step_seconds": plan["step_seconds"], "planned_bytes": planned,
                 "activity_seconds": {key.split('kind="')[-1].split('"')[0]: round(value, 4)
                                      for key, value in kinds.items() if value},
@@ -193,7 +211,7 @@ def operation_table(first, last, steps, seconds, options):
     def value(samples, field, operation):
         return samples.get(f'penstock_worker_operation_{field}_total{{operation="{operation}"}}', 0)
 
-    names = [key.split('operation="')[1].split('"')[0] for key in last if "_calls_total{" in key]
+    names = [key.split('operation="')[1].split('"')[0] for key, calls in last.items() if "_calls_total{" in key and calls]
     rows = []
     for name in names:
         calls = value(last, "calls", name)
@@ -222,6 +240,7 @@ def speed(options, name):
     off = attempt(options, result, "mirror_off", lambda: one.train("off"))
     peer = attempt(options, result, "torch", one.torch)
     if off:
+        result["passed"] = result["passed"] and off["check"]["passed"]
         alone = off["step_seconds"]
         rate = flops_per_token(layers, hidden, tokens, vocabulary) * one.batch * tokens / alone
         result["flops_per_second"] = rate

@@ -13,7 +13,7 @@
 namespace penstock::cuda::emulator {
 
 inline constexpr int kDevicesMax = 8;
-inline constexpr size_t kDeviceBytes = size_t{4} << 30;
+inline constexpr size_t kDeviceBytes = size_t{16} << 30;
 // Bytes of new memory, and of what a copy will overwrite later: NaN in every type of floating point, or large numbers.
 inline constexpr int kGarbage = 0xff;
 inline constexpr int kOtherGarbage = 0x5a;
