@@ -57,6 +57,7 @@ struct CopySpan {
   int64_t bytes = 0;
 };
 
+// operation_times.cc passes every function on to another backend: a new one has to be there, too.
 class Backend {
  public:
   virtual ~Backend() = default;

@@ -26,6 +26,7 @@ class MeasuredBackend : public Backend {
   absl::StatusOr<int64_t> AvailableBytes() override { return inner_->AvailableBytes(); }
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override { return inner_->Allocate(bytes); }
   absl::Status EnterThread() override { return inner_->EnterThread(); }
+  absl::Status CheckUsable() override { return inner_->CheckUsable(); }
   bool host_memory() const override { return inner_->host_memory(); }
   absl::StatusOr<std::unique_ptr<DeviceMemory>> AllocateHost(int64_t bytes) override {
     return inner_->AllocateHost(bytes);
