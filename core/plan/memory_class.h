@@ -30,8 +30,10 @@ inline constexpr int64_t kOffloadRunElements = int64_t{4} << 20;
 // Runs that it has room for: one is updated, one is on its way.
 inline constexpr int kOffloadRuns = 2;
 
-// What a matrix product may scribble on with a GPU: as much as cuBLASLt asks for on Hopper.
-inline constexpr int64_t kGpuProductBytes = int64_t{32} << 20;
+// What a matrix product may scribble on with a GPU: as much as cuBLASLt asks for on Hopper, and what it takes to begin
+// where cuBLASLt wants it to.
+inline constexpr int64_t kGpuProductAlignment = 256;
+inline constexpr int64_t kGpuProductBytes = (int64_t{32} << 20) + kGpuProductAlignment;
 
 }  // namespace penstock
 

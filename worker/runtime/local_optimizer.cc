@@ -148,16 +148,21 @@ absl::Status LocalOptimizer::UpdateRun(const AdamWParams& params, std::span<cons
   return absl::OkStatus();
 }
 
-// Parameter by parameter, because not all of them are decayed.
+// Not all parameters are decayed: neighbours that are decayed alike are updated together, a launch on a device.
 absl::Status LocalOptimizer::UpdateRange(Backend* backend, const AdamWParams& params, const GradientRange& gradient,
                                          const WeightRange& weight, int64_t offset) {
   PENSTOCK_CHECK(gradient.range == weight.range);
   const ElementRange& range = weight.range;
   AdamWParams here = params;
   for (int64_t begin = range.begin; begin < range.end;) {
-    const Parameter& parameter = plan_.table.parameters()[static_cast<size_t>(plan_.table.IndexOf(begin))];
-    const ElementRange part = Intersect(range, parameter.range());
-    here.weight_decay = parameter.decay ? static_cast<float>(plan_.spec().optimizer().weight_decay()) : 0.0f;
+    const auto parameter_at = [&](int64_t element) -> const Parameter& {
+      return plan_.table.parameters()[static_cast<size_t>(plan_.table.IndexOf(element))];
+    };
+    const bool decay = parameter_at(begin).decay;
+    int64_t end = parameter_at(begin).range().end;
+    while (end < range.end && parameter_at(end).decay == decay) end = parameter_at(end).range().end;
+    const ElementRange part = {begin, std::min(end, range.end)};
+    here.weight_decay = decay ? static_cast<float>(plan_.spec().optimizer().weight_decay()) : 0.0f;
     const int64_t at = part.begin - range.begin;
     const size_t size = static_cast<size_t>(part.size());
     const auto own = [&](std::span<float> state) { return state.subspan(static_cast<size_t>(offset + at), size); };

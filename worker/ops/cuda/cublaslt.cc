@@ -22,18 +22,18 @@ namespace penstock::cuda {
 namespace {
 
 // The library's part of a product's workspace, once that is aligned as the library wants it.
-constexpr uintptr_t kWorkspaceAlignment = 256;
-constexpr int64_t kWorkspaceBytes = kGpuProductBytes - static_cast<int64_t>(kWorkspaceAlignment);
+constexpr uintptr_t kWorkspaceAlignment = kGpuProductAlignment;
+constexpr int64_t kWorkspaceBytes = kGpuProductBytes - kGpuProductAlignment;
 
 // Elements of which the leading dimension of an epilogue's second matrix is a multiple.
 constexpr int64_t kAuxiliaryUnit = 8;
 
-// Terms of a tile of the library's at most. On H100 and Blackwell versions 12.8 to 13.1 drop those behind the last whole
-// tile where they share k out, so k is shared out only where there are none.
+// Terms of a tile of the library's at most. On H100 and Blackwell versions 12.8 to 13.1 drop those behind the last
+// whole tile where they share k out, so k is shared out only where there are none.
 constexpr int64_t kTileTerms = 128;
 
-// Whether GELU is best a part of the product. Before sm_90, and on sm_120, the library computes it by a slow kernel behind
-// the product, or a slow product; our own kernel is faster.
+// Whether GELU is best a part of the product. Before sm_90, and on sm_120, the library computes it by a slow kernel
+// behind the product, or a slow product; our own kernel is faster.
 bool FusesGelu(int compute_major) { return compute_major == 9 || compute_major == 10; }
 
 struct Library {

@@ -16,7 +16,7 @@ constexpr int kRowThreads = 8;  // of a row
 // Of a block, by the columns of a row that one thread holds at most.
 template <int kColumns>
 struct Tiles {
-  static constexpr int kTile = kColumns * kRowThreads > 128 ? 16 : 32;  // queries, and keys
+  static constexpr int kTile = PlainTileRows(kColumns * kRowThreads);  // queries, and keys
   static constexpr int kThreads = kTile * kRowThreads;
   static constexpr int kScores = kTile / kRowThreads;  // of a row, for each of its threads
 };
@@ -38,9 +38,6 @@ __device__ inline float Dot(const float* a, const float* b, int dim) {
   for (int c = 0; c < dim; ++c) sum = ieee::Fma(a[c], b[c], sum);
   return sum;
 }
-
-// An odd pitch keeps rows that are read beside each other in different banks of the shared memory.
-__host__ __device__ inline int PitchOf(int64_t dim) { return static_cast<int>(dim) | 1; }
 
 // A thread of a block that owns kTile rows: one row of them (queries, or keys for their gradients) belongs to it and
 // its seven neighbours.
@@ -66,7 +63,7 @@ __device__ inline Place<kTile> PlaceOf(const AttentionSizes& sizes) {
   PENSTOCK_DYNAMIC_SHARED(float, shared);
   Place<kTile> place;
   place.head = HeadOf(sizes, HeadOfBlock());
-  place.pitch = PitchOf(sizes.head_dim);
+  place.pitch = PlainPitch(sizes.head_dim);
   place.scale = place.head.Scale();
   place.row = threadIdx.x / kRowThreads;
   place.part = threadIdx.x % kRowThreads;
@@ -275,11 +272,9 @@ __global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
 template <int kColumns, typename... Parameters, typename... Arguments>
 cudaError_t LaunchTiles(void (*kernel)(Parameters...), const AttentionSizes& sizes, int tiles, int scores,
                         cudaStream_t stream, Arguments... arguments) {
-  constexpr int kTile = Tiles<kColumns>::kTile;
-  const size_t bytes = (static_cast<size_t>(tiles) * kTile * PitchOf(sizes.head_dim) +
-                        static_cast<size_t>(scores) * kTile * (kTile + 1)) *
-                       sizeof(float);
-  return LaunchHeads(kernel, sizes, kTile, Tiles<kColumns>::kThreads, bytes, stream, arguments...);
+  if (PlainTileRows(sizes.head_dim) != Tiles<kColumns>::kTile) return cudaErrorInvalidValue;
+  const auto bytes = static_cast<size_t>(PlainSharedBytes(sizes.head_dim, tiles, scores));
+  return LaunchHeads(kernel, sizes, Tiles<kColumns>::kTile, Tiles<kColumns>::kThreads, bytes, stream, arguments...);
 }
 
 template <typename T, int kColumns>

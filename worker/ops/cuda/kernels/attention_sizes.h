@@ -60,6 +60,15 @@ PENSTOCK_HOST_DEVICE constexpr AttentionTiles KeyGradientTiles(int dim) {
   return {.dim = dim, .row_blocks = 1, .columns = dim <= 64 ? 64 : 32, .owned = 2, .statistics = 2};
 }
 
+// The ordinary cores' tiles (attention_plain.cu): of as many queries as keys, in fp32, rows of an odd pitch so that
+// those read beside each other are in different banks. Scores are (rows, rows + 1).
+PENSTOCK_HOST_DEVICE constexpr int PlainTileRows(int64_t head_dim) { return head_dim > 128 ? 16 : 32; }
+PENSTOCK_HOST_DEVICE constexpr int PlainPitch(int64_t head_dim) { return static_cast<int>(head_dim) | 1; }
+PENSTOCK_HOST_DEVICE constexpr int PlainSharedBytes(int64_t head_dim, int tiles, int scores) {
+  const int rows = PlainTileRows(head_dim);
+  return (tiles * rows * PlainPitch(head_dim) + scores * rows * (rows + 1)) * 4;
+}
+
 }  // namespace penstock::cuda
 
 #endif  // PENSTOCK_WORKER_OPS_CUDA_KERNELS_ATTENTION_SIZES_H_

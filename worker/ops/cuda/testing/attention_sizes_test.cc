@@ -31,6 +31,12 @@ TEST(AttentionSizes, EveryTileFitsSharedMemory) {
   }
 }
 
+TEST(AttentionSizes, PlainTilesFitEveryCard) {
+  for (int64_t dim = 1; dim <= kHeadDimMax; ++dim) EXPECT_LE(PlainSharedBytes(dim, 4, 2), kBlockBytesMax) << dim;
+  EXPECT_EQ(PlainSharedBytes(128, 3, 1), (3 * 32 * 129 + 32 * 33) * 4);
+  EXPECT_EQ(PlainSharedBytes(256, 4, 2), (4 * 16 * 257 + 2 * 16 * 17) * 4);
+}
+
 TEST(AttentionSizes, AreWhatTheArithmeticSays) {
   const AttentionTiles forward = ForwardTiles(64);
   EXPECT_EQ(forward.rows(), 128);

@@ -200,8 +200,8 @@ TEST_F(CublasLtTest, ProductsOfEverySizeAndAlignment) {
   }
 }
 
-// Every sum is of as many ones as it has terms, which fp32 holds exactly: a library that shares k out and forgets a part of
-// it is found whatever its tiles are.
+// Every sum is of as many ones as it has terms, which fp32 holds exactly: a library that shares k out and forgets a
+// part of it is found whatever its tiles are.
 TEST_F(CublasLtTest, NoTermIsForgotten) {
   for (const DataType input : {DataType::kBfloat16, DataType::kFloat32}) {
     for (const int64_t side : {8, 64}) {
@@ -213,7 +213,7 @@ TEST_F(CublasLtTest, NoTermIsForgotten) {
           const auto matmul = library_->Create(spec);
           ASSERT_TRUE(matmul.ok()) << matmul.status();
           ASSERT_EQ((*matmul)->Run(Context(), a.data(), b.data(), nullptr, nullptr, d.data()), absl::OkStatus());
-          EXPECT_EQ(d.Read(), Values(static_cast<size_t>(side * side), static_cast<float>(k)))
+          ASSERT_EQ(d.Read(), Values(static_cast<size_t>(side * side), static_cast<float>(k)))
               << side << ", " << k << ", " << spec.transpose_a << spec.transpose_b;
         }
       }
