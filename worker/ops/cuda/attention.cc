@@ -1,7 +1,5 @@
 #include "worker/ops/cuda/kernels/attention.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "worker/cuda/status.h"
 #include "worker/ops/cuda/operations.h"
@@ -49,9 +47,9 @@ absl::StatusOr<std::unique_ptr<CausalAttention>> CreateCausalAttention(const Att
   };
   if (shape.head_dim > kHeadDimMax) return refuse("head_dim", shape.head_dim, kHeadDimMax);
   if (shape.seq_length > kSeqLengthMax) return refuse("seq_length", shape.seq_length, kSeqLengthMax);
-  const int64_t heads_max = std::min(kStrideMax / 3 / shape.head_dim, kGridMax);
-  if (shape.heads > heads_max) return refuse("heads", shape.heads, heads_max);
-  if (shape.batch > kGridMax) return refuse("batch", shape.batch, kGridMax);
+  if (shape.heads > kStrideMax / 3 / shape.head_dim) {
+    return refuse("heads", shape.heads, kStrideMax / 3 / shape.head_dim);
+  }
   return std::unique_ptr<CausalAttention>(std::make_unique<CudaAttention>(shape));
 }
 

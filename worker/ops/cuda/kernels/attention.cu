@@ -26,8 +26,17 @@ __global__ void DotKernel(AttentionSizes sizes, const T* out, const T* dout, boo
   float sum = 0;
   for (int64_t c = part * kPack; inside && c < sizes.head_dim; c += kRowThreads * kPack) {
     const int64_t left = sizes.head_dim - c;
-    const Pack o = LoadPack(out + index * sizes.head_dim + c, left, aligned);
-    const Pack d = LoadPack(dout + index * sizes.head_dim + c, left, aligned);
+    const T* const at[2] = {out + index * sizes.head_dim + c, dout + index * sizes.head_dim + c};
+    RawPack<T> raw[2];
+    if (aligned) {  // both on their way at once
+      raw[0] = LoadRaw(at[0]);
+      raw[1] = LoadRaw(at[1]);
+    } else {
+      raw[0] = ToRaw<T>(LoadPack(at[0], left, false));
+      raw[1] = ToRaw<T>(LoadPack(at[1], left, false));
+    }
+    const Pack o = Unpack(raw[0]);
+    const Pack d = Unpack(raw[1]);
 #pragma unroll
     for (int k = 0; k < kPack; ++k) sum = ieee::Fma(o.v[k], d.v[k], sum);
   }

@@ -46,21 +46,26 @@ __device__ inline Head HeadOf(const AttentionSizes& s, int64_t index) {
   return head;
 }
 
-// Of (batch, heads), the block's number.
-__device__ inline int64_t HeadOfBlock() { return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y; }
+// Of a block for each `rows` positions of each head.
+__device__ inline TilePlace PlaceOfBlock(const AttentionSizes& s, int rows) {
+  return PlaceOfTile(blockIdx.x, (s.seq_length + rows - 1) / rows, s.batch * s.heads, HeadGroup(s));
+}
+// Where the tile's rows begin: if causal, late queries have most to do, and as keys the early ones.
+__device__ inline int FirstQuery(const AttentionSizes& s, const TilePlace& place, int rows) {
+  return (static_cast<int>((s.seq_length + rows - 1) / rows - 1) - static_cast<int>(place.tile)) * rows;
+}
+__device__ inline int FirstKey(const TilePlace& place, int rows) { return static_cast<int>(place.tile) * rows; }
 
-// A block for each `rows` positions (x) of each head (y) of each sample (z), with more dynamic shared memory than a
-// kernel has by default.
+// A block for each `rows` positions of each head, with more dynamic shared memory than a kernel has by default. All in
+// a grid's x: y and z end at 65535.
 template <typename... Parameters, typename... Arguments>
 cudaError_t LaunchHeads(void (*kernel)(Parameters...), const AttentionSizes& sizes, int rows, int threads,
                         size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   if (error != cudaSuccess) return error;
-  return Launch(
-      kernel,
-      dim3(BlocksFor(sizes.seq_length, rows), static_cast<unsigned>(sizes.heads), static_cast<unsigned>(sizes.batch)),
-      dim3(static_cast<unsigned>(threads)), shared_bytes, stream, sizes, arguments...);
+  return Launch(kernel, dim3(BlocksFor(sizes.seq_length, rows) * sizes.heads * sizes.batch),
+                dim3(static_cast<unsigned>(threads)), shared_bytes, stream, sizes, arguments...);
 }
 
 }  // namespace penstock::cuda

@@ -59,15 +59,16 @@ struct Place {
 };
 
 template <int kTile>
-__device__ inline Place<kTile> PlaceOf(const AttentionSizes& sizes) {
+__device__ inline Place<kTile> PlaceOf(const AttentionSizes& sizes, bool queries) {
   PENSTOCK_DYNAMIC_SHARED(float, shared);
   Place<kTile> place;
-  place.head = HeadOf(sizes, HeadOfBlock());
+  const TilePlace at = PlaceOfBlock(sizes, kTile);
+  place.head = HeadOf(sizes, at.head);
   place.pitch = PlainPitch(sizes.head_dim);
   place.scale = place.head.Scale();
   place.row = threadIdx.x / kRowThreads;
   place.part = threadIdx.x % kRowThreads;
-  place.first = static_cast<int>(blockIdx.x) * kTile;
+  place.first = queries ? FirstQuery(sizes, at, kTile) : FirstKey(at, kTile);
   place.position = place.first + place.row;
   place.inside = place.position < sizes.seq_length;
   place.shared = shared;
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
     ForwardKernel(AttentionSizes sizes, const T* qkv, T* out, float* log_sum_exp) {
   constexpr int kTile = Tiles<kColumns>::kTile;
   constexpr int kScores = Tiles<kColumns>::kScores;
-  const Place<kTile> place = PlaceOf<kTile>(sizes);
+  const Place<kTile> place = PlaceOf<kTile>(sizes, /*queries=*/true);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
   const int query = place.position;
@@ -150,7 +151,7 @@ __global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
                         T* dqkv) {
   constexpr int kTile = Tiles<kColumns>::kTile;
   constexpr int kScores = Tiles<kColumns>::kScores;
-  const Place<kTile> place = PlaceOf<kTile>(sizes);
+  const Place<kTile> place = PlaceOf<kTile>(sizes, /*queries=*/true);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
   const int query = place.position;
@@ -209,7 +210,7 @@ __global__ void __launch_bounds__(Tiles<kColumns>::kThreads)
                       T* dqkv) {
   constexpr int kTile = Tiles<kColumns>::kTile;
   constexpr int kScores = Tiles<kColumns>::kScores;
-  const Place<kTile> place = PlaceOf<kTile>(sizes);
+  const Place<kTile> place = PlaceOf<kTile>(sizes, /*queries=*/false);
   const Head& head = place.head;
   const int dim = head.dim, pitch = place.pitch, row = place.row, part = place.part;
   const int key = place.position;

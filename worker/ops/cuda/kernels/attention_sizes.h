@@ -11,7 +11,6 @@ namespace penstock::cuda {
 inline constexpr int64_t kHeadDimMax = 256;
 inline constexpr int64_t kSeqLengthMax = int64_t{1} << 30;
 inline constexpr int64_t kStrideMax = int64_t{1} << 30;  // of 3 * heads * head_dim
-inline constexpr int64_t kGridMax = 65535;               // heads, and samples: a grid's y and z
 
 struct AttentionSizes {
   int64_t batch;
@@ -20,6 +19,27 @@ struct AttentionSizes {
   int64_t head_dim;    // up to kHeadDimMax
   bool causal = true;  // position t sees 0..t; else all
 };
+
+// Which tile of which of (batch, heads) a block has. Blocks begin in the order of their numbers. Heads come in groups,
+// whose keys and values lie in the L2 cache together; of a group's tiles those that have most to do come first (number
+// 0, by the caller's counting), so that at the end no multiprocessor is left alone with a long one.
+struct TilePlace {
+  int64_t head;
+  int64_t tile;
+};
+inline constexpr int64_t kHeadGroupBytes = int64_t{16} << 20;  // an H100 has 50 MB, and a group follows the other
+
+PENSTOCK_HOST_DEVICE constexpr int64_t HeadGroup(const AttentionSizes& sizes) {
+  const int64_t heads = kHeadGroupBytes / (2 * 2 * sizes.seq_length * sizes.head_dim);  // in bf16
+  return heads < 1 ? 1 : heads;
+}
+// `tiles` of a head, `heads` in all.
+PENSTOCK_HOST_DEVICE constexpr TilePlace PlaceOfTile(int64_t number, int64_t tiles, int64_t heads, int64_t group) {
+  const int64_t first = number / (tiles * group) * group;
+  const int64_t size = heads - first < group ? heads - first : group;
+  const int64_t within = number - first * tiles;
+  return {.head = first + within % size, .tile = within / size};
+}
 
 // A block owns rows of one side (queries, or keys for their gradients) and goes through the other side's.
 //

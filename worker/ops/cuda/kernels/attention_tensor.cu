@@ -70,13 +70,13 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
   constexpr int kKeys = kTiles.columns;
   constexpr int kStep = kTiles.step_elements();
   PENSTOCK_DYNAMIC_SHARED(Bf16, shared);
-  const Head head = HeadOf(sizes, HeadOfBlock());
+  const TilePlace place = PlaceOfBlock(sizes, kRows);
+  const Head head = HeadOf(sizes, place.head);
   const Rows queries = {qkv + head.qkv_begin, head.qkv_stride};
   const Rows keys = {queries.begin + head.dim, head.qkv_stride};
   const Rows values = {keys.begin + head.dim, head.qkv_stride};
   Bf16* const steps = shared + kTiles.owned_elements();
-  // If causal, later queries have more to do: they begin first.
-  const int first_query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
+  const int first_query = FirstQuery(sizes, place, kRows);
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
   const int warp_query = first_query + warp_row;
   const int warp_key_end = warp_query < head.seq_length ? head.KeyEnd(warp_query + kMmaRows * kBlocks) : 0;

@@ -35,15 +35,15 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
   constexpr int kKeyTiles = kKeys / kMmaColumns;
   constexpr int kStep = kTiles.step_elements();
   PENSTOCK_DYNAMIC_SHARED(Bf16, shared);
-  const Head head = HeadOf(sizes, HeadOfBlock());
+  const TilePlace place = PlaceOfBlock(sizes, kRows);
+  const Head head = HeadOf(sizes, place.head);
   const Rows queries = {qkv + head.qkv_begin, head.qkv_stride};
   const Rows keys = {queries.begin + head.dim, head.qkv_stride};
   const Rows values = {keys.begin + head.dim, head.qkv_stride};
   const Rows gradients = {dout + head.out_begin, head.out_stride};
   Bf16* const own_gradients = shared + kTiles.owned_elements() / 2;
   Bf16* const steps = shared + kTiles.owned_elements();
-  // If causal, later queries have more to do: they begin first.
-  const int first_query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
+  const int first_query = FirstQuery(sizes, place, kRows);
   const int lane = threadIdx.x % kWarpThreads;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
   const int warp_query = first_query + warp_row;
@@ -106,7 +106,8 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
   constexpr int kQueryTiles = kQueries / kMmaColumns;
   constexpr int kStep = kTiles.step_elements();
   PENSTOCK_DYNAMIC_SHARED(Bf16, shared);
-  const Head head = HeadOf(sizes, HeadOfBlock());
+  const TilePlace place = PlaceOfBlock(sizes, kRows);
+  const Head head = HeadOf(sizes, place.head);
   const Rows queries = {qkv + head.qkv_begin, head.qkv_stride};
   const Rows keys = {queries.begin + head.dim, head.qkv_stride};
   const Rows values = {keys.begin + head.dim, head.qkv_stride};
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(kTensorThreads, 2)
   Bf16* const steps = shared + kTiles.owned_elements();
   // For each of two steps, of its queries: log-sum-exps, then dots.
   float* const statistics = reinterpret_cast<float*>(steps + 2 * kStep);
-  const int first_key = static_cast<int>(blockIdx.x) * kRows;
+  const int first_key = FirstKey(place, kRows);
   const int lane = threadIdx.x % kWarpThreads;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpThreads * kMmaRows * kBlocks;
   const int warp_key = first_key + warp_row;

@@ -1,5 +1,8 @@
 #include "worker/ops/cuda/kernels/attention_sizes.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "gtest/gtest.h"
 
 namespace penstock::cuda {
@@ -35,6 +38,31 @@ TEST(AttentionSizes, PlainTilesFitEveryCard) {
   for (int64_t dim = 1; dim <= kHeadDimMax; ++dim) EXPECT_LE(PlainSharedBytes(dim, 4, 2), kBlockBytesMax) << dim;
   EXPECT_EQ(PlainSharedBytes(128, 3, 1), (3 * 32 * 129 + 32 * 33) * 4);
   EXPECT_EQ(PlainSharedBytes(256, 4, 2), (4 * 16 * 257 + 2 * 16 * 17) * 4);
+}
+
+TEST(AttentionSizes, EveryTileHasItsBlockAndLongOnesComeFirst) {
+  for (const int64_t heads : {1, 5, 12, 13}) {
+    for (const int64_t tiles : {1, 3, 8}) {
+      for (const int64_t group : {1, 4, 12, 64}) {
+        std::vector<int64_t> seen;
+        TilePlace before = {.head = -1, .tile = 0};
+        for (int64_t number = 0; number < heads * tiles; ++number) {
+          const TilePlace place = PlaceOfTile(number, tiles, heads, group);
+          ASSERT_LT(place.head, heads);
+          ASSERT_LT(place.tile, tiles);
+          seen.push_back(place.head * tiles + place.tile);
+          const bool same_group = place.head / group == before.head / group && number > 0;
+          if (same_group) EXPECT_GE(place.tile, before.tile);
+          if (!same_group && number > 0) EXPECT_EQ(place.head / group, before.head / group + 1);
+          before = place;
+        }
+        std::sort(seen.begin(), seen.end());
+        for (int64_t i = 0; i < heads * tiles; ++i) EXPECT_EQ(seen[static_cast<size_t>(i)], i);
+      }
+    }
+  }
+  EXPECT_EQ(HeadGroup({.batch = 32, .seq_length = 1024, .heads = 12, .head_dim = 64}), 64);
+  EXPECT_EQ(HeadGroup({.batch = 1, .seq_length = 1 << 20, .heads = 12, .head_dim = 128}), 1);
 }
 
 TEST(AttentionSizes, AreWhatTheArithmeticSays) {
