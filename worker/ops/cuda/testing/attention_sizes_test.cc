@@ -51,9 +51,11 @@ TEST(AttentionSizes, EveryTileHasItsBlockAndLongOnesComeFirst) {
           ASSERT_LT(place.head, heads);
           ASSERT_LT(place.tile, tiles);
           seen.push_back(place.head * tiles + place.tile);
-          const bool same_group = place.head / group == before.head / group && number > 0;
-          if (same_group) EXPECT_GE(place.tile, before.tile);
-          if (!same_group && number > 0) EXPECT_EQ(place.head / group, before.head / group + 1);
+          if (number > 0 && place.head / group == before.head / group) {
+            EXPECT_GE(place.tile, before.tile);
+          } else if (number > 0) {
+            EXPECT_EQ(place.head / group, before.head / group + 1);
+          }
           before = place;
         }
         std::sort(seen.begin(), seen.end());
