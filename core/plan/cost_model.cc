@@ -167,6 +167,7 @@ class StepCoster {
     work_.tensor = mesh.tensor();
     local_ = UpdatesLocally(spec);
     mirrors_ = local_ && !IsPublished(spec);
+    copies_ = mirrors_ && GradientSums(spec) == 1;
     threads_.resize(cluster.hosts.size());
     for (const int worker : placed) {
       threads_[static_cast<size_t>(cluster.workers[static_cast<size_t>(worker)].host)] +=
@@ -362,7 +363,7 @@ class StepCoster {
       // The service gets its part off the critical path.
       const double update_seconds = IsOffloaded(spec_) ? OffloadedSeconds(worker, weight_bytes * owned, owned)
                                                        : kUpdateBytesPerElement * owned / memory;
-      const double seconds = update_seconds + (mirrors_ ? kMirrorCopyBytesPerElement * owned / memory : 0);
+      const double seconds = update_seconds + (copies_ ? kMirrorCopyBytesPerElement * owned / memory : 0);
       VisitRanks(stage, [&](const MeshCoordinates& at) { work[WorkerOf(at).host] += seconds; });
       update += seconds + (mesh_.size() > 1 ? kNormRounds * DataLink(stage).latency_seconds : 0);
     } else {
@@ -428,6 +429,8 @@ class StepCoster {
   // The ranks update; the service follows.
   bool local_ = false;
   bool mirrors_ = false;
+  // It gets a copy of the gradients.
+  bool copies_ = false;
   // Of the job, by host.
   std::vector<double> threads_;
 };

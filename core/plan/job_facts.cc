@@ -103,6 +103,13 @@ bool IsOffloaded(const v1::JobSpec& spec) {
 
 bool OffloadsGradients(const v1::JobSpec& spec) { return IsOffloaded(spec) && spec.parallel().zero().stage() == 2; }
 
+int GradientSums(const v1::JobSpec& spec) {
+  const v1::ZeroSpec& zero = spec.parallel().zero();
+  const bool in_place =
+      zero.stage() == 2 && UpdatesLocally(spec) && !IsPublished(spec) && (!OnGpus(spec) || OffloadsGradients(spec));
+  return in_place ? 1 + static_cast<int>(zero.mirror_lag()) : 1;
+}
+
 bool HoldsMasterWeights(const v1::JobSpec& spec) {
   return UpdatesLocally(spec) && (ComputeType(spec) != DataType::kFloat32 || IsOffloaded(spec));
 }

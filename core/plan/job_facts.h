@@ -67,6 +67,9 @@ bool IsPublished(const v1::JobSpec& spec);
 bool IsOffloaded(const v1::JobSpec& spec);
 // Of those: whether the sums of the gradients that a rank owns are there, too: in ZeRO 2, which keeps no others.
 bool OffloadsGradients(const v1::JobSpec& spec);
+// With ZeRO 2, sets of those sums that are used by turns: where they are in the host's memory a mirror sends them as they
+// are, at most mirror_lag of them at a time, while the next step has one more.
+int GradientSums(const v1::JobSpec& spec);
 // Of those that update: whether fp32 master weights belong to the optimizer state, because the model's own are rounded or
 // elsewhere.
 bool HoldsMasterWeights(const v1::JobSpec& spec);

@@ -47,7 +47,9 @@ class MemoryModel {
     memory[MemoryClass::kGradient] = untied + tied_uses * tied;
     if (spec_.parallel().zero().stage() == 2) {
       memory[MemoryClass::kGradient] = Floats(LargestBucket(table_, parameters));
-      const int64_t sums = Floats(owned.untied.size()) + tied_uses * Floats(owned.tied.size());
+      // What is pushed, and the head's part of the tied gradient.
+      const int64_t pushed = Floats(owned.untied.size()) + (parameters.first ? Floats(owned.tied.size()) : 0);
+      const int64_t sums = GradientSums(spec_) * pushed + (parameters.last ? Floats(owned.tied.size()) : 0);
       (OffloadsGradients(spec_) ? memory.host_bytes : memory[MemoryClass::kGradient]) += sums;
     }
     // Both moments, and the master weights.
@@ -63,7 +65,7 @@ class MemoryModel {
     int64_t& beside = OffloadsGradients(spec_) ? memory.host_bytes : memory[MemoryClass::kCommunication];
     if (mesh_.pipeline() > 1 && parameters.first) beside += Floats(owned.tied.size());
     if (assembles) beside += Floats(kPieceElements);
-    const int64_t mirrored = spec_.parallel().zero().mirror_lag() * Floats(updated);
+    const int64_t mirrored = GradientSums(spec_) > 1 ? 0 : spec_.parallel().zero().mirror_lag() * Floats(updated);
     if (OnGpus(spec_)) {
       memory.host_bytes += mirrored + RegionBytes(StagedBytes(spec_, parameters, owned, updated));
     } else {

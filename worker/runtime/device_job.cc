@@ -15,10 +15,7 @@ v1::JobSpec SpecOf(const DeviceJob& job) {
   spec.mutable_training()->set_precision(job.precision);
   spec.mutable_training()->set_global_batch_size(spec.training().global_batch_size() * job.micro_batches);
   spec.mutable_training()->set_dropout(job.dropout);
-  if (job.offload) {
-    spec.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
-    spec.mutable_parallel()->mutable_zero()->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
-  }
+  if (job.offload) spec.mutable_parallel()->mutable_zero()->set_offload(v1::ZeroSpec::OFFLOAD_HOST);
   FillDefaults(&spec);
   for (const v1::JobViolation& violation : CheckJob(spec)) {
     ADD_FAILURE() << violation.field() << ": " << violation.message();
@@ -27,7 +24,8 @@ v1::JobSpec SpecOf(const DeviceJob& job) {
 }
 
 Outcome Train(const DeviceJob& job, const Machines& machines) {
-  const v1::JobSpec spec = SpecOf(job);
+  v1::JobSpec spec = SpecOf(job);
+  if (machines.backend) spec.mutable_parallel()->set_device(v1::ParallelSpec::DEVICE_CUDA);
   auto service = FakeStateService::Create(spec, 2);
   ReportLog log;
   TestEpoch::Options options{.spec = spec, .service = service, .log = &log};

@@ -1,6 +1,8 @@
 #include "worker/runtime/gradient_buckets.h"
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/plan/job_facts.h"
 
 namespace penstock {
 
@@ -28,11 +30,18 @@ absl::Status GradientBuckets::Keep(const std::vector<Held>& held, const ElementR
   return absl::OkStatus();
 }
 
+GradientBuckets::GradientBuckets(const RankPlan& plan)
+    : plan_(plan), sets_(static_cast<size_t>(GradientSums(plan.spec()))) {}
+
 void GradientBuckets::PlanMemory(MemoryPlan* memory) {
   const OwnedRanges& mine = plan_.mine();
-  untied_region_ = memory->AddFloats(MemoryClass::kGradient, "owned gradients", mine.untied_memory.size());
-  embedding_region_ = memory->AddFloats(MemoryClass::kGradient, "owned tied gradients, embedding",
-                                        plan_.parameters.first ? mine.tied_memory.size() : 0);
+  for (size_t i = 0; i < sets_.size(); ++i) {
+    sets_[i].untied_region =
+        memory->AddFloats(MemoryClass::kGradient, absl::StrCat("owned gradients ", i), mine.untied_memory.size());
+    sets_[i].embedding_region =
+        memory->AddFloats(MemoryClass::kGradient, absl::StrCat("owned tied gradients, embedding ", i),
+                          plan_.parameters.first ? mine.tied_memory.size() : 0);
+  }
   head_region_ = memory->AddFloats(MemoryClass::kGradient, "owned tied gradients, head",
                                    plan_.parameters.last ? mine.tied_memory.size() : 0);
 }
@@ -40,9 +49,16 @@ void GradientBuckets::PlanMemory(MemoryPlan* memory) {
 void GradientBuckets::Bind(const Arena& arena, Communicator* comm, Backend* backend) {
   comm_ = comm;
   backend_ = backend;
-  untied_ = arena.Floats(untied_region_);
-  embedding_ = arena.Floats(embedding_region_);
+  for (Sums& sums : sets_) {
+    sums.untied = arena.Floats(sums.untied_region);
+    sums.embedding = arena.Floats(sums.embedding_region);
+  }
   head_ = arena.Floats(head_region_);
+}
+
+void GradientBuckets::BeginStep(uint64_t step) {
+  current_ = static_cast<size_t>(step % sets_.size());
+  kept_.clear();
 }
 
 absl::Status GradientBuckets::Reduce(const GradientBucket& bucket) {
@@ -63,7 +79,7 @@ absl::Status GradientBuckets::Reduce(const GradientBucket& bucket) {
   PENSTOCK_RETURN_IF_ERROR(comm_->ReduceScatter(
       plan_.data_group, absl::Span<float>(bucket.gradients.data(), bucket.gradients.size()), parts));
   const bool begins = kept_.insert(&bucket).second;
-  PENSTOCK_RETURN_IF_ERROR(Keep(untied, plan_.mine().untied_memory, bucket.gradients, untied_, begins));
+  PENSTOCK_RETURN_IF_ERROR(Keep(untied, plan_.mine().untied_memory, bucket.gradients, this->untied(), begins));
   if (!bucket.tied.has_value()) return absl::OkStatus();
   return Keep(tied, plan_.mine().tied_memory, bucket.gradients, this->tied(*bucket.tied), begins);
 }

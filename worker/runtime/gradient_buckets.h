@@ -12,6 +12,8 @@
 #ifndef PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_
 #define PENSTOCK_WORKER_RUNTIME_GRADIENT_BUCKETS_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <set>
 #include <span>
 #include <vector>
@@ -26,21 +28,29 @@ namespace penstock {
 
 class GradientBuckets {
  public:
-  explicit GradientBuckets(const RankPlan& plan) : plan_(plan) {}
+  explicit GradientBuckets(const RankPlan& plan);
 
   // `memory`, and so `arena`: of what is kept. The device must be able to write to it.
   void PlanMemory(MemoryPlan* memory);
   void Bind(const Arena& arena, Communicator* comm, Backend* backend);
 
-  void BeginStep() { kept_.clear(); }
+  // The sums of the steps before stay as they are for as many steps as there are other sets (GradientSums).
+  void BeginStep(uint64_t step);
   // The model's sink: collective over the data group.
   absl::Status Reduce(const GradientBucket& bucket);
 
-  // The sums of what this rank owns: OwnedRanges::untied and ::tied.
-  std::span<float> untied() const { return untied_; }
-  std::span<float> tied(TiedUse use) const { return use == TiedUse::kEmbedding ? embedding_ : head_; }
+  // The step's sums of what this rank owns: OwnedRanges::untied and ::tied.
+  std::span<float> untied() const { return sets_[current_].untied; }
+  std::span<float> tied(TiedUse use) const { return use == TiedUse::kEmbedding ? sets_[current_].embedding : head_; }
 
  private:
+  // What is pushed.
+  struct Sums {
+    RegionId untied_region;
+    RegionId embedding_region;
+    std::span<float> untied;
+    std::span<float> embedding;
+  };
   // A stretch of a memory that a bucket holds, and where it begins in the bucket.
   struct Held {
     ElementRange memory;
@@ -52,14 +62,12 @@ class GradientBuckets {
                     std::span<float> sum, bool begins);
 
   const RankPlan& plan_;
-  RegionId untied_region_;
-  RegionId embedding_region_;
+  std::vector<Sums> sets_;
+  size_t current_ = 0;
   RegionId head_region_;
 
   Communicator* comm_ = nullptr;
   Backend* backend_ = nullptr;
-  std::span<float> untied_;
-  std::span<float> embedding_;
   std::span<float> head_;
   // Those of which this step's sums have begun.
   std::set<const GradientBucket*> kept_;

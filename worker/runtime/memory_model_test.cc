@@ -114,6 +114,7 @@ WorkerMemory PlanOf(const v1::JobSpec& spec, int rank, int world) {
     Mirror::Options mirror;
     mirror.lag = static_cast<int>(spec.parallel().zero().mirror_lag());
     mirror.ranges = plan.updated();
+    mirror.in_place = GradientSums(spec) > 1;
     if (!IsPublished(spec)) Mirror(std::move(mirror)).PlanMemory(backend->host_memory() ? &memory : &both.host);
   }
   return both;

@@ -19,6 +19,7 @@ Mirror::~Mirror() {
 }
 
 void Mirror::PlanMemory(MemoryPlan* memory) {
+  if (options_.in_place) return;
   for (int i = 0; i < options_.lag; ++i) {
     regions_.push_back(
         memory->AddFloats(MemoryClass::kCommunication, absl::StrCat("mirror ", i), TotalSize(options_.ranges)));
@@ -47,17 +48,20 @@ void Mirror::NoteLagLocked() const {
   if (options_.on_lag) options_.on_lag(static_cast<int>(entries_.size()));
 }
 
-absl::Status Mirror::Copy(uint64_t step, std::span<const GradientRange> gradients) {
+absl::Status Mirror::Take(uint64_t step, std::span<const GradientRange> gradients) {
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    PENSTOCK_RETURN_IF_ERROR(
-        WaitLocked(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return entries_.size() < slots_.size(); }));
+    PENSTOCK_RETURN_IF_ERROR(WaitLocked(
+        lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return entries_.size() < static_cast<size_t>(options_.lag); }));
   }
+  taken_.assign(gradients.begin(), gradients.end());
+  if (options_.in_place) return absl::OkStatus();
   // Steps come one after the other, so the slot's last step was the one that has left.
-  float* to = slots_[SlotOf(step)].data();
+  float* to = slots_[static_cast<size_t>(step % slots_.size())].data();
   std::vector<CopySpan> copies;
-  for (const GradientRange& gradient : gradients) {
+  for (GradientRange& gradient : taken_) {
     copies.push_back({gradient.data, to, gradient.range.size() * static_cast<int64_t>(sizeof(float))});
+    gradient.data = to;
     to += gradient.range.size();
   }
   PENSTOCK_ASSIGN_OR_RETURN(copied_, backend_->CopyBeside({}, copies));
@@ -73,8 +77,7 @@ absl::Status Mirror::Add(Step step) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     PENSTOCK_RETURN_IF_ERROR(status_);
-    const size_t slot = SlotOf(step.step);
-    entries_.push_back({std::move(step), slot, copied_, {}});
+    entries_.push_back({std::move(step), std::exchange(taken_, {}), copied_, {}});
     NoteLagLocked();
   }
   changed_.notify_all();
@@ -108,13 +111,7 @@ void Mirror::Abort(const absl::Status& reason) {
 absl::Status Mirror::Replay(const Entry& entry) {
   const uint64_t step = entry.step.step;
   if (entry.copied != nullptr) PENSTOCK_RETURN_IF_ERROR(entry.copied->Wait());
-  std::vector<GradientRange> gradients;
-  const float* at = slots_[entry.slot].data();
-  for (const ElementRange& range : options_.ranges) {
-    gradients.push_back({range, at});
-    at += range.size();
-  }
-  if (!gradients.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Push(step, gradients)));
+  if (!entry.gradients.empty()) PENSTOCK_RETURN_IF_ERROR(FromService(client_->Push(step, entry.gradients)));
   if (driver_ != nullptr) {
     PENSTOCK_CHECK(entry.step.decision.has_value());
     return driver_->Commit(step, entry.step.decision->inputs(), entry.step.decision).status();

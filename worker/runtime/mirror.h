@@ -5,7 +5,8 @@
 //   Mirror mirror({.lag = 1, ...});
 //   mirror.PlanMemory(&memory);
 //   mirror.Start(arena, &backend, client, driver);
-//   mirror.Add({.step = k, .decision = ..., .record = ...}, gradients);      // copies; may wait
+//   mirror.Take(k, gradients);                                               // may wait
+//   mirror.Add({.step = k, .decision = ..., .record = ...});
 //   mirror.Drain();                                                          // all steps are committed
 //
 // Thread-safety: Add, Report and Drain are the rank's thread's; Abort may come from any and ends every wait. The first
@@ -41,6 +42,9 @@ class Mirror {
     int lag = 1;
     // What the rank pushes; may be empty.
     std::vector<ElementRange> ranges;
+    // The gradients are in the host's memory, and stay as they are for `lag` steps more (GradientSums): nothing is
+    // copied.
+    bool in_place = false;
     // The longest that the commit of a step may take.
     absl::Duration timeout = absl::Minutes(10);
     // Takes reports of what is committed, in order. Must not block.
@@ -64,12 +68,12 @@ class Mirror {
   // `backend` copies the gradients; `driver`: the leader's, else null.
   void Start(const Arena& arena, Backend* backend, StateClient* client, CommitDriver* driver);
 
-  // Begins to copy the next step's `gradients`, which are Options::ranges, when there is room. The device copies them
-  // beside what it computes: nobody may write to them before GuardGradients.
-  absl::Status Copy(uint64_t step, std::span<const GradientRange> gradients);
+  // Takes the next step's `gradients`, which are Options::ranges, when there is room: as they are, or by a copy. The
+  // device copies them beside what it computes: nobody may write to them before GuardGradients.
+  absl::Status Take(uint64_t step, std::span<const GradientRange> gradients);
   // What is given to the device from now on may write to the gradients.
   absl::Status GuardGradients();
-  // The step that was copied last is done, and may go to the service.
+  // The step that was taken last is done, and may go to the service.
   absl::Status Add(Step step);
   // Reports as soon as all steps added so far are committed.
   void Report(v1::MemberReport report);
@@ -80,14 +84,13 @@ class Mirror {
  private:
   struct Entry {
     Step step;
-    size_t slot = 0;
-    // When its gradients are there; null: they are.
+    std::vector<GradientRange> gradients;
+    // When they are there; null: they are.
     std::shared_ptr<Fence> copied;
     std::vector<v1::MemberReport> reports_after;
   };
 
   void Main();
-  size_t SlotOf(uint64_t step) const { return static_cast<size_t>(step % static_cast<uint64_t>(options_.lag)); }
   absl::Status Replay(const Entry& entry);
   // Waits until `condition` holds, or the mirror has ended.
   template <typename Condition>
@@ -102,7 +105,8 @@ class Mirror {
   StateClient* client_ = nullptr;
   CommitDriver* driver_ = nullptr;
 
-  // The rank's thread's: of the step that was copied last.
+  // The rank's thread's: of the step that was taken last.
+  std::vector<GradientRange> taken_;
   std::shared_ptr<Fence> copied_;
 
   std::mutex mutex_;

@@ -19,6 +19,7 @@ absl::Status RankRunner::PlanLocal(Session& session) {
   Mirror::Options options;
   options.lag = static_cast<int>(plan.spec().parallel().zero().mirror_lag());
   options.ranges = plan.updated();
+  options.in_place = GradientSums(plan.spec()) > 1;
   options.timeout = kVersionTimeout;
   options.report = [this](v1::MemberReport report) { Report(std::move(report)); };
   options.on_lag = [metrics = options_.metrics](int steps) {
@@ -53,7 +54,7 @@ absl::Status RankRunner::UpdateLocally(Session& session, uint64_t step, std::opt
     // Beside all that follows, up to the next gradients.
     progress_.SetActivity(kMirrorActivity);
     RankClock::Scope keeping(session.clock, Activity::kMirror);
-    PENSTOCK_RETURN_IF_ERROR(session.mirror->Copy(step, gradients));
+    PENSTOCK_RETURN_IF_ERROR(session.mirror->Take(step, gradients));
   }
   progress_.SetActivity("agreeing on the gradient's norm");
   PENSTOCK_ASSIGN_OR_RETURN(*decision, session.norm->Decide(step, gradients, inputs));

@@ -61,8 +61,8 @@ void StateExchange::Bind(const SumsHome& sums, StageModel* model, Backend* backe
   });
 }
 
-absl::Status StateExchange::BeginStep() {
-  if (buckets_.has_value()) buckets_->BeginStep();
+absl::Status StateExchange::BeginStep(uint64_t step) {
+  if (buckets_.has_value()) buckets_->BeginStep(step);
   if (!receives_head_) return absl::OkStatus();
   const int last = plan_.OnStage(plan_.mesh.pipeline() - 1);
   for (size_t begin = 0; begin < head_part_.size(); begin += kChunkElements) {

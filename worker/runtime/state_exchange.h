@@ -48,7 +48,7 @@ class StateExchange {
             RankClock* clock);
 
   // At the start of a step: the first stage's owner posts its receive of the head's part; ZeRO 2's sums are zero.
-  absl::Status BeginStep();
+  absl::Status BeginStep(uint64_t step);
   // Sums the stage's gradients over its data group, in rank order (with ZeRO 2 they are already); then the first
   // stage's owner holds embedding part + head part of the tied parameter.
   absl::Status Reduce();
