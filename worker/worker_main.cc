@@ -33,6 +33,7 @@
 #include "worker/device/compute_device.h"
 #include "worker/device/cuda_support.h"
 #include "worker/device/device_links.h"
+#include "worker/device/network_interface.h"
 #include "worker/device/preflight.h"
 #include "worker/generate/service.h"
 #include "worker/ops/cpu/passive_threads.h"
@@ -81,6 +82,13 @@ constexpr absl::Duration kLostExitTimeout = absl::Seconds(10);
 int Threads() {
   const int asked = absl::GetFlag(FLAGS_threads);
   return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+// Where NCCL isn't told it takes the first interface that it finds; peers reach this worker by the one that has its
+// address. Before other threads.
+void UseInterfaceOf(const std::string& host) {
+  const std::string name = NetworkInterfaceOf(host);
+  if (!name.empty()) setenv("NCCL_SOCKET_IFNAME", absl::StrCat("=", name).c_str(), /*overwrite=*/0);
 }
 
 absl::StatusOr<ComputeDevice> Device() { return ParseComputeDevice(absl::GetFlag(FLAGS_device), Threads()); }
@@ -233,6 +241,10 @@ absl::Status Run() {
   PENSTOCK_RETURN_IF_ERROR(CheckDeviceFlags());
   PENSTOCK_RETURN_IF_ERROR(CheckFlags());
   PENSTOCK_ASSIGN_OR_RETURN(const ComputeDevice compute, Device());
+  if (compute.is_cuda()) {
+    PENSTOCK_ASSIGN_OR_RETURN(const HostPort listen, ParseHostPort(absl::GetFlag(FLAGS_listen)));
+    UseInterfaceOf(absl::GetFlag(FLAGS_address).empty() ? listen.host : absl::GetFlag(FLAGS_address));
+  }
   Metrics metrics("worker");
   WorkerMetrics worker_metrics(metrics);
   Timeline timeline;

@@ -21,8 +21,14 @@ namespace {
 // corpus.
 constexpr double kUsableMemory = 0.9;
 // Of a GPU's, what each process with a rank on it takes beside the rank's plan: the context with all kernels loaded
-// (about 0.5 GB), NCCL's buffers (4 MB for each block of threads of a lane), and the libraries' own.
+// (about 0.5 GB), and the libraries' own.
 constexpr double kGpuProcessBytes = 1.25e9;
+// NCCL's buffers for two ranks of a host, for each block of threads that moves messages between them (its protocols'
+// 0.5, 4.7 and 4 MB), and how many there are in a group and on a lane (worker/comm/nccl/nccl_communicator.cc). Between
+// hosts it shares them.
+constexpr double kNcclBlockBytes = 9.6e6;
+constexpr int kNcclGroupBlocks = 16;
+constexpr int kNcclLaneBlocks = 4;
 
 void AddStages(const ParameterTable& table, const std::vector<BlockRange>& stages, const StepCosts& costs,
                v1::MeshPlan* plan) {
@@ -69,6 +75,25 @@ double ShareOfGpu(const ClusterWorker& worker, const std::map<MemoryOwner, int>&
   return std::max(1.0, static_cast<double>(worker.gpu_bytes) / ranks.at({worker.host, worker.gpu}) - kGpuProcessBytes);
 }
 
+// What NCCL takes of a rank's GPU, where no other rank has the same one.
+double NcclBytes(const Mesh& mesh, int rank, const ClusterProfile& cluster, const std::vector<int>& placed) {
+  const auto host_of = [&](int other) {
+    return cluster.workers[static_cast<size_t>(placed[static_cast<size_t>(other)])].host;
+  };
+  const MeshCoordinates at = mesh.CoordinatesOf(rank);
+  int blocks = 0;
+  for (int other = 0; other < mesh.size(); ++other) {
+    const MeshCoordinates there = mesh.CoordinatesOf(other);
+    if (other == rank || there.stage != at.stage || host_of(other) != host_of(rank)) continue;
+    if (there.data_rank == at.data_rank || there.tensor_rank == at.tensor_rank) blocks += kNcclGroupBlocks;
+  }
+  // Forth and back to each neighbour, and for the tied parameter.
+  const bool first = at.stage == 0;
+  const bool last = at.stage == mesh.pipeline() - 1;
+  const int neighbours = (first ? 0 : 1) + (last ? 0 : 1) + (first != last ? 1 : 0);
+  return kNcclBlockBytes * (blocks + kNcclLaneBlocks * 2 * neighbours);
+}
+
 // What each rank holds, and what it may.
 absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, const std::vector<BlockRange>& stages,
                       const Mesh& mesh, const ClusterProfile& cluster, const std::vector<int>& placed,
@@ -102,7 +127,12 @@ absl::Status AddRanks(const v1::JobSpec& spec, const ParameterTable& table, cons
     shown.set_total_bytes(static_cast<uint64_t>(memory.total()));
     shown.set_host_bytes(static_cast<uint64_t>(memory.host_bytes));
     const double of_host = ShareOfHost(cluster, worker, sharing);
-    const double available = worker.gpu.empty() ? of_host : ShareOfGpu(worker, sharing);
+    double available = of_host;
+    if (!worker.gpu.empty()) {
+      available = ShareOfGpu(worker, sharing);
+      const bool alone = sharing.at({worker.host, worker.gpu}) == 1;
+      if (available > 0 && alone) available = std::max(1.0, available - NcclBytes(mesh, rank, cluster, placed));
+    }
     shown.set_available_bytes(static_cast<uint64_t>(available));
     compare(rank, static_cast<double>(memory.total()), available, /*on_host=*/false);
     if (!worker.gpu.empty()) compare(rank, static_cast<double>(memory.host_bytes), of_host, /*on_host=*/true);

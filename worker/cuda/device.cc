@@ -37,6 +37,9 @@ absl::StatusOr<DeviceFacts> QueryDevice(int device) {
 void PrepareEnvironment() {
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
   setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0);
+  // What a configuration file of NCCL's may say otherwise (worker/comm/nccl/nccl_environment.h).
+  setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "0", /*overwrite=*/0);
+  setenv("NCCL_COMM_BLOCKING", "0", /*overwrite=*/0);
 }
 
 std::string Describe(const DeviceFacts& facts) {

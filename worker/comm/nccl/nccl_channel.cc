@@ -17,8 +17,6 @@ namespace {
 // A wait polls without a pause at first, as most are short, and then sleeps between looks.
 constexpr int kPollsWithoutPause = 2000;
 constexpr std::chrono::microseconds kPause(20);
-// From here on communicators that are aborted within a group are told all before the first one is freed.
-constexpr int kGroupsAborts = NCCL_VERSION(2, 22, 0);
 
 }  // namespace
 
@@ -82,15 +80,6 @@ NcclChannel::~NcclChannel() {
 void NcclChannel::AbortAll(const std::vector<NcclChannel*>& channels, cudaStream_t compute) {
   if (channels.empty()) return;
   const NcclLibrary& nccl = channels.front()->nccl();
-  if (nccl.version < kGroupsAborts) {
-    std::vector<std::thread> threads;
-    for (NcclChannel* const channel : channels) {
-      threads.emplace_back([&nccl, comm = std::exchange(channel->comm_, nullptr)] { nccl.CommAbort(comm); });
-    }
-    for (std::thread& thread : threads) thread.join();
-    Drain(channels, compute);
-    return;
-  }
   nccl.GroupStart();
   // Tells the kernels, and those that come to run yet; what they use is freed at the group's end.
   for (NcclChannel* const channel : channels) nccl.CommAbort(std::exchange(channel->comm_, nullptr));

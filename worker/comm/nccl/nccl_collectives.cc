@@ -40,30 +40,22 @@ absl::Status NcclGroup::Give(absl::FunctionRef<ncclResult_t()> calls) {
 }
 
 absl::Status NcclGroup::WarmUp(bool fast) {
+  PENSTOCK_RETURN_IF_ERROR(Barrier());
   // One way has come to its end before the next one is connected.
   const auto finish = [this](const absl::Status& given) -> absl::Status {
     PENSTOCK_RETURN_IF_ERROR(given);
     PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<NcclMark> end, order_->MarkEnd(*channel_));
     return order_->Await(end);
   };
-  // Each pair, both ways.
-  PENSTOCK_RETURN_IF_ERROR(finish(Give([&] {
-    Calls calls;
-    for (int i = 0; i < members_ && calls.ok(); ++i) {
-      if (i == self_) continue;
-      calls.Add(channel_->nccl().Recv(scratch_ + 1, 1, ncclFloat32, i, channel_->comm(), channel_->stream()));
-      if (calls.ok()) {
-        calls.Add(channel_->nccl().Send(scratch_, 1, ncclFloat32, i, channel_->comm(), channel_->stream()));
-      }
-    }
-    return calls.result();
-  })));
-  // Rings.
-  PENSTOCK_RETURN_IF_ERROR(finish(Broadcast(0, {reinterpret_cast<std::byte*>(scratch_), sizeof(float)})));
   for (size_t bytes = kWarmUpBytesMin; fast && bytes <= kReduceScratchBytesMax; bytes *= kWarmUpFactor) {
-    PENSTOCK_RETURN_IF_ERROR(finish(AllReduceFast({scratch_, bytes / sizeof(float)})));
+    const Part all = {0, static_cast<int64_t>(bytes / sizeof(float))};
+    const absl::Span<float> values = {scratch_, bytes / sizeof(float)};
+    std::vector<std::vector<Part>> parts(members_);
+    parts[0] = {all};
+    PENSTOCK_RETURN_IF_ERROR(finish(ReduceScatterFast(values, parts)));
+    PENSTOCK_RETURN_IF_ERROR(finish(AllReduceFast(values)));
   }
-  return Barrier();
+  return absl::OkStatus();
 }
 
 absl::Status NcclGroup::ReduceScatterInOrder(absl::Span<float> data, absl::Span<const std::vector<Part>> parts) {
@@ -156,20 +148,35 @@ absl::Status NcclGroup::AllReduceFast(absl::Span<float> data) {
   });
 }
 
+// By messages, which need no connections beyond those that the group has: it is for what is small.
 absl::Status NcclGroup::Broadcast(int root, absl::Span<std::byte> data) {
   if (data.empty()) return absl::OkStatus();
   return Give([&] {
-    return channel_->nccl().Broadcast(data.data(), data.data(), data.size(), ncclUint8, root, channel_->comm(),
-                                      channel_->stream());
+    Calls calls;
+    if (self_ != root) {
+      calls.Add(channel_->nccl().Recv(data.data(), data.size(), ncclUint8, root, channel_->comm(), channel_->stream()));
+      return calls.result();
+    }
+    for (int i = 0; i < members_ && calls.ok(); ++i) {
+      if (i == root) continue;
+      calls.Add(channel_->nccl().Send(data.data(), data.size(), ncclUint8, i, channel_->comm(), channel_->stream()));
+    }
+    return calls.result();
   });
 }
 
-// Of the hosts: each returns when all have come.
+// Of the hosts: each returns when all have come. A message for each pair, both ways.
 absl::Status NcclGroup::Barrier() {
   PENSTOCK_ASSIGN_OR_RETURN(const std::shared_ptr<NcclMark> end, order_->Run(*channel_, /*receive=*/false, [&] {
     return channel_->Enqueue([&] {
-      return channel_->nccl().AllReduce(scratch_, scratch_, 1, ncclInt32, ncclMax, channel_->comm(),
-                                        channel_->stream());
+      Calls calls;
+      for (int i = 0; i < members_ && calls.ok(); ++i) {
+        if (i == self_) continue;
+        calls.Add(channel_->nccl().Recv(scratch_ + 1 + i, 1, ncclFloat32, i, channel_->comm(), channel_->stream()));
+        if (!calls.ok()) break;
+        calls.Add(channel_->nccl().Send(scratch_, 1, ncclFloat32, i, channel_->comm(), channel_->stream()));
+      }
+      return calls.result();
     });
   }));
   return order_->Await(end);

@@ -28,9 +28,9 @@ class NcclGroup {
 
   NcclChannel& channel() { return *channel_; }
 
-  // Connects the members with each other in every way that the collectives below take: NCCL does so at a way's first
-  // use, and allocates memory for it, which waits for whatever waits on the device for a peer by then. All members call
-  // it; it returns when they have.
+  // Connects the members with each other in every way that the collectives below take, messages and, for fast sums,
+  // NCCL's algorithms: it does so at a way's first use, and allocates memory for it, which may wait for whatever waits
+  // on the device for a peer by then. All members call it; it returns when they have.
   absl::Status WarmUp(bool fast);
 
   // Arguments were checked. `data` is device memory. Each one begins behind what the compute stream has, which waits

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include "worker/comm/group_parts.h"
 #include "worker/comm/nccl/nccl_channel.h"
 #include "worker/comm/nccl/nccl_collectives.h"
+#include "worker/comm/nccl/nccl_environment.h"
 #include "worker/comm/nccl/nccl_library.h"
 #include "worker/comm/nccl/nccl_order.h"
 #include "worker/cuda/status.h"
@@ -31,6 +33,8 @@ constexpr int kGroupBlocksMax = 16;
 // the least one that isn't connected yet all members are there.
 constexpr size_t kConnectingMax = 1;
 constexpr size_t kWarmUpBytes = 4;
+// A rank's, beside its communicators': what computes, and copies beside it.
+constexpr int kOwnStreams = 2;
 
 struct CudaFree {
   void operator()(void* memory) const { cudaFree(memory); }
@@ -272,6 +276,8 @@ class NcclConnector : public Connector {
     PENSTOCK_RETURN_IF_ERROR(cuda::ToStatus(cudaSetDevice(options_.device), absl::StrCat("cuda:", options_.device)));
     PENSTOCK_ASSIGN_OR_RETURN(const NcclLibrary* const nccl, NcclLibrary::Get());
     PENSTOCK_ASSIGN_OR_RETURN(const std::vector<Member> members, Members());
+    PENSTOCK_RETURN_IF_ERROR(CheckNcclEnvironment(static_cast<int>(members.size()) + kOwnStreams,
+                                                  [](const char* name) { return std::getenv(name); }));
     NcclCommunicator::Parts parts;
     parts.epoch = epoch_;
     parts.order = std::make_shared<NcclOrder>(epoch_, static_cast<cudaStream_t>(options_.compute_stream));

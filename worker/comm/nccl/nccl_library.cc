@@ -7,9 +7,11 @@
 namespace penstock {
 namespace {
 
-// Non-blocking communicators, and a limit of their thread blocks. An older library than the header's reads the part of
-// a configuration that it knows.
-constexpr int kOldest = NCCL_VERSION(2, 18, 0);
+// Non-blocking communicators, a limit of their thread blocks, aborts within a group (2.22), and several communicators
+// on one thread: before 2.26, ncclCommGetAsyncError left the thread of the call that had ended, and the thread's group
+// with it, to the next call of the same communicator, and another one's found the group as it was. An older library
+// than the header's reads the part of a configuration that it knows.
+constexpr int kOldest = NCCL_VERSION(2, 26, 0);
 
 absl::StatusOr<const NcclLibrary*> Open() {
   PENSTOCK_ASSIGN_OR_RETURN(const cuda::DynamicLibrary library, cuda::DynamicLibrary::Open({"libnccl.so.2"}));
@@ -27,7 +29,6 @@ absl::StatusOr<const NcclLibrary*> Open() {
   PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclRecv", &nccl.Recv));
   PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclAllReduce", &nccl.AllReduce));
   PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclReduce", &nccl.Reduce));
-  PENSTOCK_RETURN_IF_ERROR(library.Bind("ncclBroadcast", &nccl.Broadcast));
   PENSTOCK_RETURN_IF_ERROR(nccl.ToStatus(nccl.GetVersion(&nccl.version), nullptr, "NCCL's version"));
   if (nccl.version < kOldest) {
     return absl::FailedPreconditionError(absl::StrCat("NCCL ", NcclLibrary::Name(nccl.version), " is older than ",

@@ -26,7 +26,6 @@ struct NcclLibrary {
   decltype(&ncclRecv) Recv = nullptr;
   decltype(&ncclAllReduce) AllReduce = nullptr;
   decltype(&ncclReduce) Reduce = nullptr;
-  decltype(&ncclBroadcast) Broadcast = nullptr;
 
   // The version that was opened, as NCCL_VERSION_CODE counts.
   int version = 0;
