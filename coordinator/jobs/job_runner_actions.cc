@@ -95,6 +95,7 @@ void JobRunner::Execute(const AssignRanks& action) {
     peer.set_device(info->device());
     peer.set_nccl(info->device_info().nccl());
     peer.set_host_id(info->host().id());
+    peer.set_pci_bus_id(info->device_info().pci_bus_id());
   }
   for (size_t shard = 0; shard < job_.shards.size(); ++shard) {
     const auto address = AddressOf(shard);

@@ -84,8 +84,9 @@ ClusterProfile MakeCluster(const std::vector<v1::MemberInfo>& workers, const std
     worker.host = HostOf(info, &hosts, &cluster);
     worker.threads = static_cast<int>(std::clamp(info.threads(), 1u, 4096u));
     if (HasGpu(info)) {
-      worker.gpu = info.device();
       const v1::DeviceInfo& device = info.device_info();
+      // Processes that are shown one card each, by CUDA_VISIBLE_DEVICES, all call it cuda:0.
+      worker.gpu = device.uuid().empty() ? info.device() : device.uuid();
       worker.gpu_bytes = static_cast<int64_t>(std::min<uint64_t>(device.memory_bytes(), INT64_MAX));
       worker.gpu_link_bytes_per_second =
           std::min(device.host_to_device_bytes_per_second(), device.device_to_host_bytes_per_second());

@@ -205,6 +205,13 @@ TEST(PlannerTest, TheGpusMemoryIsTheLimit) {
   const auto both = planner.Plan(request, shared);
   ASSERT_TRUE(both.ok()) << both.status();
   EXPECT_NEAR(static_cast<double>(both->plan.ranks(1).available_bytes()), 38.75e9, 1e9);
+  // Two that call theirs the same, as they are shown one each, don't; but NCCL has its buffers then.
+  shared[0].mutable_info()->mutable_device_info()->set_uuid("GPU-0");
+  shared[1].mutable_info()->mutable_device_info()->set_uuid("GPU-1");
+  const auto apart = planner.Plan(request, shared);
+  ASSERT_TRUE(apart.ok()) << apart.status();
+  const auto alone = static_cast<double>(rank.available_bytes());
+  EXPECT_NEAR(static_cast<double>(apart->plan.ranks(1).available_bytes()), alone - 154e6, 1e6);
 }
 
 TEST(PlannerTest, LostWorkersDontCount) {

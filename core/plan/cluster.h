@@ -27,7 +27,7 @@ struct ClusterWorker {
   // Index into ClusterProfile::hosts.
   int host = 0;
   int threads = 1;
-  // "cuda:0"; workers of a host with the same name share the GPU and its memory. Empty: the CPU, and the host's memory.
+  // The card's UUID, or "cuda:0"; workers of a host with the same one share the GPU and its memory. Empty: the CPU, and the host's memory.
   std::string gpu;
   // Of the GPU; 0 where it isn't known.
   int64_t gpu_bytes = 0;

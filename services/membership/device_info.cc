@@ -23,6 +23,7 @@ std::vector<std::pair<std::string, std::string>> DescribeDevice(const v1::Device
   const auto add = [&](const char* name, const std::string& value) {
     if (!value.empty()) rows.emplace_back(name, value);
   };
+  add("card", info.pci_bus_id().empty() ? "" : absl::StrCat(info.pci_bus_id(), ", ", info.uuid()));
   add("driver", info.driver().empty() ? "" : absl::StrCat("CUDA ", info.driver()));
   add("CUDA", info.cuda());
   add("NCCL", info.nccl());
@@ -39,6 +40,8 @@ std::vector<std::pair<std::string, std::string>> DescribeDevice(const v1::Device
 nlohmann::ordered_json DeviceJson(const v1::DeviceInfo& info) {
   return {{"name", info.name()},
           {"memory_bytes", info.memory_bytes()},
+          {"pci_bus_id", info.pci_bus_id()},
+          {"uuid", info.uuid()},
           {"driver", info.driver()},
           {"cuda", info.cuda()},
           {"nccl", info.nccl()},

@@ -2,6 +2,8 @@
 #ifndef PENSTOCK_WORKER_CUDA_DEVICE_H_
 #define PENSTOCK_WORKER_CUDA_DEVICE_H_
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
 #include <string>
 
@@ -12,6 +14,10 @@ namespace penstock::cuda {
 
 struct DeviceFacts {
   std::string name;  // "NVIDIA H200"
+  // Which one it is, however processes count them: "0000:3b:00.0", by which NCCL knows it, and "GPU-6ac9...", which
+  // parts of a card (MIG) have of their own.
+  std::string pci_bus_id;
+  std::string uuid;
   int compute_major = 0;
   int compute_minor = 0;
   int multiprocessors = 0;
@@ -24,6 +30,10 @@ struct DeviceFacts {
 // FAILED_PRECONDITION where the machine has no such device or no driver, with the reason. Safe on every machine: the
 // run-time library is linked statically and looks for the driver when it is first called.
 absl::StatusOr<DeviceFacts> QueryDevice(int device);
+
+// What to do about an error that keeps all devices from being used, as far as one can say: " (the driver is for CUDA
+// 12.4, ...)", or nothing. `visible`: CUDA_VISIBLE_DEVICES, which may be null.
+std::string AdviceOn(cudaError_t error, int driver_version, int runtime_version, const char* visible);
 
 // Sets what the CUDA runtime reads at its first call, where the environment doesn't say otherwise: as many hardware
 // queues as streams may use (CUDA_DEVICE_MAX_CONNECTIONS=32), so that one stream never waits behind another one's wait,

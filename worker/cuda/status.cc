@@ -10,6 +10,7 @@ absl::Status ToStatus(cudaError_t error, absl::string_view what) {
   switch (error) {
     case cudaErrorMemoryAllocation:
       return absl::ResourceExhaustedError(message);
+    case cudaErrorDevicesUnavailable:
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorInvalidDevice:

@@ -22,6 +22,8 @@ void PrepareCudaEnvironment() { cuda::PrepareEnvironment(); }
 absl::Status DescribeCudaDevice(int device, v1::DeviceInfo* info) {
   PENSTOCK_ASSIGN_OR_RETURN(const cuda::DeviceFacts facts, cuda::QueryDevice(device));
   info->set_name(facts.name);
+  info->set_pci_bus_id(facts.pci_bus_id);
+  info->set_uuid(facts.uuid);
   info->set_memory_bytes(static_cast<uint64_t>(facts.memory_bytes));
   info->set_driver(CudaVersion(facts.driver_version));
   info->set_cuda(CudaVersion(facts.runtime_version));

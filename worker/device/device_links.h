@@ -15,7 +15,7 @@ inline bool LinkedByNccl(const v1::Assignment& assignment) {
   std::set<std::pair<std::string, std::string>> devices;
   for (const v1::Peer& peer : assignment.peers()) {
     if (!peer.device().starts_with("cuda:") || peer.nccl().empty() || peer.nccl() != assignment.peers(0).nccl() ||
-        !devices.emplace(peer.host_id(), peer.device()).second) {
+        !devices.emplace(peer.host_id(), peer.pci_bus_id().empty() ? peer.device() : peer.pci_bus_id()).second) {
       return false;
     }
   }

@@ -41,6 +41,15 @@ TEST(DeviceLinksTest, NcclNeedsADeviceForEachRankAndOneVersion) {
   EXPECT_FALSE(LinkedByNccl(assignment));
   assignment.mutable_peers(1)->set_host_id("b");
   EXPECT_TRUE(LinkedByNccl(assignment));
+  // Both workers are shown one card, which they call cuda:0: what counts is which one it is.
+  assignment.mutable_peers(1)->set_host_id(assignment.peers(0).host_id());
+  assignment.mutable_peers(0)->set_pci_bus_id("0000:18:00.0");
+  assignment.mutable_peers(1)->set_pci_bus_id("0000:3b:00.0");
+  EXPECT_TRUE(LinkedByNccl(assignment));
+  assignment.mutable_peers(1)->set_device("cuda:1");
+  assignment.mutable_peers(1)->set_pci_bus_id("0000:18:00.0");
+  EXPECT_FALSE(LinkedByNccl(assignment));
+  assignment.mutable_peers(1)->set_pci_bus_id("0000:3b:00.0");
   assignment.mutable_peers(1)->set_device("cpu");
   EXPECT_FALSE(LinkedByNccl(assignment));
 }

@@ -130,12 +130,19 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= count) return cudaErrorInvalidDevice;
   *properties = {};
   std::snprintf(properties->name, sizeof(properties->name), "Emulated");
+  properties->uuid.bytes[15] = static_cast<char>(device);
   properties->major = 9;
   properties->minor = 0;
   properties->multiProcessorCount = 1;
   properties->sharedMemPerBlockOptin = 227 << 10;
   properties->totalGlobalMem = emulator::kDeviceBytes;
   return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
+  return std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", 0xa0 + device) < length
+             ? cudaSuccess
+             : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
