@@ -14,6 +14,10 @@
 namespace penstock {
 namespace {
 
+constexpr int64_t kHeadRows = 4096;
+// Elements after which numbers repeat themselves.
+constexpr int64_t kDifferentNumbers = int64_t{1} << 20;
+
 // Makes cases: their memory stays with them, their operations are theirs.
 class Maker {
  public:
@@ -25,10 +29,18 @@ class Maker {
         element_bytes_(BytesOf(sizes.type)) {}
 
   absl::StatusOr<KernelCases> Make() {
+    if (sizes_.products_only) {
+      PENSTOCK_RETURN_IF_ERROR(AddLinear());
+      PENSTOCK_RETURN_IF_ERROR(AddHead(kHeadRows, ""));
+      return std::move(result_);
+    }
     PENSTOCK_RETURN_IF_ERROR(AddReferences());
     PENSTOCK_RETURN_IF_ERROR(AddAttention());
     PENSTOCK_RETURN_IF_ERROR(AddLinear());
-    PENSTOCK_RETURN_IF_ERROR(AddHead());
+    PENSTOCK_RETURN_IF_ERROR(AddHead(kHeadRows, ""));
+    for (const int64_t rows : {2 * kHeadRows, 4 * kHeadRows}) {
+      if (rows <= positions_) PENSTOCK_RETURN_IF_ERROR(AddHead(rows, absl::StrCat(", ", rows, " rows")));
+    }
     PENSTOCK_RETURN_IF_ERROR(AddLayerNorm());
     PENSTOCK_RETURN_IF_ERROR(AddElementwise());
     PENSTOCK_RETURN_IF_ERROR(AddEmbedding());
@@ -45,13 +57,18 @@ class Maker {
   // `count` numbers between -1 and 1 of the type.
   absl::StatusOr<std::byte*> Numbers(int64_t count, DataType type) {
     PENSTOCK_ASSIGN_OR_RETURN(std::byte* const to, Allocate(count * BytesOf(type)));
+    const int64_t different = std::min(count, kDifferentNumbers);
     std::minstd_rand generator(1);
-    std::vector<float> values(static_cast<size_t>(count));
+    std::vector<float> values(static_cast<size_t>(different));
     for (float& value : values) value = static_cast<float>(generator() % 2048) / 1024 - 1;
     std::vector<Bfloat16> narrow(type == DataType::kBfloat16 ? values.size() : 0);
     if (!narrow.empty()) ToBfloat16(values, narrow);
     const void* const from = narrow.empty() ? static_cast<const void*>(values.data()) : narrow.data();
-    PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, from, to, count * BytesOf(type)));
+    PENSTOCK_RETURN_IF_ERROR(backend_->Copy({}, from, to, different * BytesOf(type)));
+    for (int64_t at = different; at < count; at *= 2) {
+      PENSTOCK_RETURN_IF_ERROR(
+          backend_->Copy({}, to, to + at * BytesOf(type), std::min(at, count - at) * BytesOf(type)));
+    }
     PENSTOCK_RETURN_IF_ERROR(backend_->Synchronize({}));
     return to;
   }
@@ -166,9 +183,9 @@ class Maker {
     return absl::OkStatus();
   }
 
-  // As many rows as a rank takes at a time.
-  absl::Status AddHead() {
-    LinearCrossEntropyShape shape = {.rows = std::min<int64_t>(positions_, 4096),
+  // As many rows as a rank takes at a time, or others; `name` says which.
+  absl::Status AddHead(int64_t head_rows, const std::string& name) {
+    LinearCrossEntropyShape shape = {.rows = std::min(positions_, head_rows),
                                      .in = sizes_.hidden,
                                      .vocab_size = sizes_.vocab_size,
                                      .vocab_end = sizes_.vocab_size};
@@ -191,12 +208,12 @@ class Maker {
     const double logit_count = static_cast<double>(shape.rows) * static_cast<double>(shape.vocab_size);
     const double product = 2 * logit_count * static_cast<double>(shape.in);
     const double bytes = logit_count * static_cast<double>(element_bytes_);
-    Add("head forward with its loss", product, 3 * bytes, [=] {
+    Add("head forward with its loss" + name, product, 3 * bytes, [=] {
       PENSTOCK_RETURN_IF_ERROR(head->Forward(context, x, weight, targets, logits, rows, HeadPass::kTraining));
       return head->Loss(context, rows, targets, loss, GradientMode::kWrite);
     });
     PENSTOCK_RETURN_IF_ERROR(result_.cases.back().run());
-    Add("head backward", 2 * product, 2 * bytes,
+    Add("head backward" + name, 2 * product, 2 * bytes,
         [=] { return head->Backward(context, x, weight, rows, targets, logits, dx, dweight, GradientMode::kWrite); });
     return absl::OkStatus();
   }

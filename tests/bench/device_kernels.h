@@ -27,6 +27,8 @@ struct KernelSizes {
   int64_t parameters = 123'849'984;  // of the optimizer's update
   int64_t product = 8192;            // rows, columns and depth of the product that stands for the device's rate
   DataType type = DataType::kBfloat16;
+  // Those with cuBLASLt's products alone, of those with the head's rows that a rank takes at a time.
+  bool products_only = false;
 };
 
 struct KernelCase {

@@ -29,6 +29,9 @@ ABSL_FLAG(int64_t, seq_length, 1024, "tokens of a sample");
 ABSL_FLAG(int64_t, hidden, 768, "width of the model");
 ABSL_FLAG(int64_t, heads, 12, "attention heads");
 ABSL_FLAG(int64_t, parameters, 123'849'984, "elements of the optimizer's update");
+ABSL_FLAG(bool, once, false, "each kernel a single time, for a profiler; times say nothing");
+ABSL_FLAG(int, product_choices, 8,
+          "how many of cuBLASLt's suggestions are timed for what is bound by products: what its first one leaves");
 ABSL_FLAG(std::string, precision, "bf16", "bf16 or fp32");
 
 namespace penstock {
@@ -67,6 +70,36 @@ class Timer {
   cudaEvent_t end_ = nullptr;
 };
 
+// The median of a case's runs, in seconds, each of which finds nothing in the caches.
+absl::StatusOr<double> Time(Timer& timer, Backend* backend, const DeviceMemory& flush, const KernelCase& item) {
+  const bool once = absl::GetFlag(FLAGS_once);
+  std::vector<double> seconds;
+  for (int run = once ? 0 : -kWarmUps; run < (once ? 1 : std::max(absl::GetFlag(FLAGS_runs), 1)); ++run) {
+    // A profiler does so itself.
+    if (!once) PENSTOCK_RETURN_IF_ERROR(backend->Zero({}, flush.data(), flush.size()));
+    PENSTOCK_ASSIGN_OR_RETURN(const double time, timer.Seconds(item.run));
+    if (run >= 0) seconds.push_back(time);
+  }
+  return Median(seconds);
+}
+
+// Microseconds by case's name, of the library's suggestions one after the other, the first one's included.
+absl::StatusOr<nlohmann::ordered_json> TimeChoices(Timer& timer, KernelSizes sizes) {
+  sizes.products_only = true;
+  nlohmann::ordered_json times = nlohmann::ordered_json::object();
+  for (int choice = 0; choice < absl::GetFlag(FLAGS_product_choices) && !absl::GetFlag(FLAGS_once); ++choice) {
+    PENSTOCK_ASSIGN_OR_RETURN(const auto backend,
+                              CreateCudaBackend({.device = absl::GetFlag(FLAGS_device), .product_choice = choice}));
+    PENSTOCK_ASSIGN_OR_RETURN(const auto flush, backend->Allocate(kFlushBytes));
+    PENSTOCK_ASSIGN_OR_RETURN(const KernelCases products, MakeKernelCases(backend.get(), sizes));
+    for (const KernelCase& item : products.cases) {
+      PENSTOCK_ASSIGN_OR_RETURN(const double median, Time(timer, backend.get(), *flush, item));
+      times[item.name].push_back(median * 1e6);
+    }
+  }
+  return times;
+}
+
 absl::StatusOr<nlohmann::ordered_json> Measure() {
   const std::string precision = absl::GetFlag(FLAGS_precision);
   if (precision != "bf16" && precision != "fp32") {
@@ -79,36 +112,35 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
                              .parameters = absl::GetFlag(FLAGS_parameters),
                              .type = precision == "bf16" ? DataType::kBfloat16 : DataType::kFloat32};
   PENSTOCK_ASSIGN_OR_RETURN(const auto backend, CreateCudaBackend({.device = absl::GetFlag(FLAGS_device)}));
-  PENSTOCK_ASSIGN_OR_RETURN(const KernelCases all, MakeKernelCases(backend.get(), sizes));
-  PENSTOCK_ASSIGN_OR_RETURN(const auto flush, backend->Allocate(kFlushBytes));
   Timer timer;
   PENSTOCK_RETURN_IF_ERROR(timer.Start());
   nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
   double copy_rate = 0;
   double product_rate = 0;
-  for (const KernelCase& item : all.cases) {
-    std::vector<double> seconds;
-    for (int run = -kWarmUps; run < std::max(absl::GetFlag(FLAGS_runs), 1); ++run) {
-      PENSTOCK_RETURN_IF_ERROR(backend->Zero({}, flush->data(), kFlushBytes));
-      PENSTOCK_ASSIGN_OR_RETURN(const double time, timer.Seconds(item.run));
-      if (run >= 0) seconds.push_back(time);
+  {
+    PENSTOCK_ASSIGN_OR_RETURN(const auto flush, backend->Allocate(kFlushBytes));
+    PENSTOCK_ASSIGN_OR_RETURN(const KernelCases all, MakeKernelCases(backend.get(), sizes));
+    for (const KernelCase& item : all.cases) {
+      PENSTOCK_ASSIGN_OR_RETURN(const double median, Time(timer, backend.get(), *flush, item));
+      if (item.name == kCopyCase) copy_rate = item.bytes / median;
+      if (item.name == kProductCase) product_rate = item.flops / median;
+      nlohmann::ordered_json kernel = {
+          {"kernel", item.name}, {"us", median * 1e6}, {"gflop", item.flops / 1e9}, {"megabytes", item.bytes / 1e6}};
+      if (item.flops > 0) {
+        kernel["tflops"] = item.flops / median / 1e12;
+        kernel["of_product"] = item.flops / median / product_rate;
+      } else {
+        kernel["gb_per_second"] = item.bytes / median / 1e9;
+        kernel["of_copy"] = item.bytes / median / copy_rate;
+      }
+      kernels.push_back(std::move(kernel));
     }
-    const double median = Median(seconds);
-    if (item.name == kCopyCase) copy_rate = item.bytes / median;
-    if (item.name == kProductCase) product_rate = item.flops / median;
-    nlohmann::ordered_json kernel = {{"kernel", item.name}, {"us", median * 1e6}};
-    if (item.flops > 0) {
-      kernel["tflops"] = item.flops / median / 1e12;
-      kernel["of_product"] = item.flops / median / product_rate;
-    } else {
-      kernel["gb_per_second"] = item.bytes / median / 1e9;
-      kernel["of_copy"] = item.bytes / median / copy_rate;
-    }
-    kernels.push_back(std::move(kernel));
   }
-  return nlohmann::ordered_json{{"device", backend->Describe()},  {"precision", precision}, {"batch", sizes.batch},
-                                {"seq_length", sizes.seq_length}, {"hidden", sizes.hidden}, {"heads", sizes.heads},
-                                {"kernels", std::move(kernels)}};
+  PENSTOCK_ASSIGN_OR_RETURN(nlohmann::ordered_json choices, TimeChoices(timer, sizes));
+  return nlohmann::ordered_json{{"device", backend->Describe()}, {"precision", precision},
+                                {"batch", sizes.batch},          {"seq_length", sizes.seq_length},
+                                {"hidden", sizes.hidden},        {"heads", sizes.heads},
+                                {"kernels", std::move(kernels)}, {"product_choices_us", std::move(choices)}};
 }
 
 }  // namespace

@@ -40,6 +40,16 @@ TEST(DeviceKernels, EveryCaseRuns) {
   }
 }
 
+TEST(DeviceKernels, ProductsAlone) {
+  const auto backend = CreateCpuBackend({.threads = 1}).value();
+  KernelSizes sizes = Small(DataType::kBfloat16);
+  sizes.products_only = true;
+  const auto products = MakeKernelCases(backend.get(), sizes);
+  ASSERT_TRUE(products.ok()) << products.status();
+  ASSERT_FALSE(products->cases.empty());
+  for (const KernelCase& item : products->cases) EXPECT_GT(item.flops, 0) << item.name;
+}
+
 TEST(DeviceKernels, HeadsDivideTheWidth) {
   const auto backend = CreateCpuBackend({.threads = 1}).value();
   KernelSizes sizes = Small(DataType::kFloat32);

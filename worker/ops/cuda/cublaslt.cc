@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -113,10 +114,11 @@ bool IsMultiple(uint32_t alignment, std::initializer_list<const void*> addresses
 
 class CublasLtMatmul : public Matmul {
  public:
-  CublasLtMatmul(const Library* lt, cublasLtHandle_t handle, const MatmulSpec& spec)
+  CublasLtMatmul(const Library* lt, cublasLtHandle_t handle, const MatmulSpec& spec, int choice)
       : lt_(*lt),
         handle_(handle),
         spec_(spec),
+        choice_(choice),
         a_(lt->LayoutDestroy),
         b_(lt->LayoutDestroy),
         d_(lt->LayoutDestroy),
@@ -210,10 +212,10 @@ class CublasLtMatmul : public Matmul {
     return set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
   }
 
-  // The library's first choice for matrices at multiples of `alignment` bytes, or of an element's where that is more;
-  // none where it has none. It isn't timed: a choice by the clock could fall on another algorithm, with other bits, in
-  // another process. k may be shared out where that is right (kTileTerms), the parts' sums are fp32 and have a fixed
-  // order: not in place, and not in D's type, which may be bf16.
+  // The library's first choice (or a later one, for a benchmark) for matrices at multiples of `alignment` bytes, or of
+  // an element's where that is more; none where it has none. It isn't timed: a choice by the clock could fall on
+  // another algorithm, with other bits, in another process. k may be shared out where that is right (kTileTerms), the
+  // parts' sums are fp32 and have a fixed order: not in place, and not in D's type, which may be bf16.
   absl::StatusOr<std::optional<cublasLtMatmulAlgo_t>> Choose(int64_t alignment) {
     const auto input = static_cast<uint32_t>(std::max(alignment, BytesOf(spec_.input)));
     const auto output = static_cast<uint32_t>(std::max(alignment, BytesOf(spec_.output)));
@@ -234,17 +236,18 @@ class CublasLtMatmul : public Matmul {
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, input));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, output));
     PENSTOCK_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, output));
-    cublasLtMatmulHeuristicResult_t result{};
+    std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(choice_) + 1);
     int found = 0;
     const cublasStatus_t status =
         lt_.AlgoGetHeuristic(handle_, description.get(), a_.get(), b_.get(), d_.get(), d_.get(), preference.get(),
-                             /*requestedAlgoCount=*/1, &result, &found);
+                             static_cast<int>(results.size()), results.data(), &found);
     // There are four ways of saying that there is none; the second one for matrices of one row or column.
     if (status == CUBLAS_STATUS_NOT_SUPPORTED) return std::nullopt;
     if (status == CUBLAS_STATUS_INVALID_VALUE && std::min({spec_.m, spec_.n, spec_.k}) == 1) return std::nullopt;
     PENSTOCK_RETURN_IF_ERROR(lt_.ToStatus(status, absl::StrCat(Name(), ", an algorithm")));
-    if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
-    return result.algo;
+    if (found == 0 || results[0].state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
+    const cublasLtMatmulHeuristicResult_t& last = results[static_cast<size_t>(found) - 1];
+    return last.state == CUBLAS_STATUS_SUCCESS ? last.algo : results[0].algo;
   }
 
   // Without the library.
@@ -270,6 +273,7 @@ class CublasLtMatmul : public Matmul {
   const Library& lt_;
   const cublasLtHandle_t handle_;
   const MatmulSpec spec_;
+  const int choice_;
   LayoutHandle a_;
   LayoutHandle b_;
   LayoutHandle d_;
@@ -281,7 +285,7 @@ class CublasLtMatmul : public Matmul {
 
 class CublasLt : public MatmulFactory {
  public:
-  explicit CublasLt(const Library* lt) : lt_(lt), handle_(lt->Destroy) {}
+  CublasLt(const Library* lt, int choice) : lt_(lt), choice_(choice), handle_(lt->Destroy) {}
   absl::Status Init() {
     int device = 0;
     PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaGetDevice(&device), "the current device"));
@@ -294,22 +298,23 @@ class CublasLt : public MatmulFactory {
     if (spec.epilogue != Epilogue::kNone && !fuses_gelu_) {
       return absl::UnimplementedError("GELU in a product: slower than behind it on this device");
     }
-    auto matmul = std::make_unique<CublasLtMatmul>(lt_, handle_.get(), spec);
+    auto matmul = std::make_unique<CublasLtMatmul>(lt_, handle_.get(), spec, choice_);
     PENSTOCK_RETURN_IF_ERROR(matmul->Init());
     return std::unique_ptr<Matmul>(std::move(matmul));
   }
 
  private:
   const Library* const lt_;
+  const int choice_;
   Handle<cublasLtHandle_t> handle_;
   bool fuses_gelu_ = false;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MatmulFactory>> CreateCublasLt() {
+absl::StatusOr<std::unique_ptr<MatmulFactory>> CreateCublasLt(int choice) {
   PENSTOCK_ASSIGN_OR_RETURN(const Library* const library, GetLibrary());
-  auto factory = std::make_unique<CublasLt>(library);
+  auto factory = std::make_unique<CublasLt>(library, choice);
   PENSTOCK_RETURN_IF_ERROR(factory->Init());
   return std::unique_ptr<MatmulFactory>(std::move(factory));
 }

@@ -9,8 +9,9 @@
 
 namespace penstock::cuda {
 
-// On the current device. FAILED_PRECONDITION where the machine has no cuBLASLt of this build's major version.
-absl::StatusOr<std::unique_ptr<MatmulFactory>> CreateCublasLt();
+// On the current device. `choice`: which of the library's suggestions is taken, the best by its heuristic being 0; the
+// last where there aren't as many. FAILED_PRECONDITION where the machine has no cuBLASLt of this build's major version.
+absl::StatusOr<std::unique_ptr<MatmulFactory>> CreateCublasLt(int choice = 0);
 
 }  // namespace penstock::cuda
 

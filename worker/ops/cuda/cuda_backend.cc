@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaBackendOpti
   PENSTOCK_RETURN_IF_ERROR(cuda::ToStatus(cudaSetDevice(options.device), absl::StrCat("cuda:", options.device)));
   // Makes the context where there is none yet, and has the error of one that a fault has ended.
   PENSTOCK_RETURN_IF_ERROR(cuda::ToStatus(cudaFree(nullptr), absl::StrCat("cuda:", options.device)));
-  PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<cuda::MatmulFactory> matmuls, cuda::CreateCublasLt());
+  PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<cuda::MatmulFactory> matmuls, cuda::CreateCublasLt(options.product_choice));
   return cuda::MakeDeviceOperations(absl::StrCat("cuda:", options.device, ", ", cuda::Describe(facts)),
                                     std::move(matmuls));
 }

@@ -13,6 +13,8 @@ namespace penstock {
 
 struct CudaBackendOptions {
   int device = 0;
+  // Which of cuBLASLt's suggestions for a product is taken: for benchmarks, to see what its first one leaves.
+  int product_choice = 0;
 };
 
 // Makes the device the calling thread's current one; another thread that runs the operations does so itself.
