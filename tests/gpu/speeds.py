@@ -29,6 +29,8 @@ PEER_SECONDS = 180
 COUNTERS = ["gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum", "launch__grid_size",
             "launch__block_size", "launch__registers_per_thread", "launch__shared_mem_per_block_dynamic",
             "launch__waves_per_multiprocessor", "sm__warps_active.avg.pct_of_peak_sustained_active"]
+# Columns that say the same of every kernel, or what its name is said to be once more.
+BORING = {"ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Context", "Stream", "Device", "CC", None}
 
 
 def step_seconds(history):
@@ -97,7 +99,8 @@ def parse_counters(text):
     lines = text.splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith('"ID"'))
     rows = list(csv.DictReader(line for line in lines[begin:] if line.startswith('"')))
-    return [{"kernel": row["Kernel Name"][:200], **{name: row[name] for name in COUNTERS if row.get(name)}}
+    return [{"kernel": row["Kernel Name"][:200],
+             **{name: value for name, value in row.items() if name not in BORING and value}}
             for row in rows if row["ID"]]
 
 
