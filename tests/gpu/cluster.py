@@ -27,6 +27,10 @@ class Failure(RuntimeError):
     """What a scenario expected and didn't come."""
 
 
+class TimeIsOver(Failure):
+    """The scenario's own time: nothing else is to be begun."""
+
+
 def job(name, model, steps, batch, micro, row, determinism="strict", even=False):
     """A job file's text; `row` as in scenarios.MATRIX. `even`: all steps are alike, and there is nothing but steps."""
     _, precision, pipeline, data, tensor, stage, placement, mirror = row
@@ -124,6 +128,8 @@ class Cluster:
         try:
             shown = self.wait(f"end of {name}",
                               lambda: (lambda j: j if j["state"] == "SUCCEEDED" else None)(self.show(name)), limit)
+        except TimeIsOver:
+            raise
         except Failure as error:
             raise Failure(f"{error}; {self.explanation(name)}") from error
         return shown, self.ctl("job", "history", name)

@@ -67,7 +67,7 @@ def end(mark, process=None):
                 break
             for pid, command in living:
                 if process is None or pid != process.pid:
-                    ended[pid] = command[:200]
+                    ended[pid] = command[:120]
                 if pid in asked:
                     continue
                 asked.add(pid)
@@ -76,7 +76,7 @@ def end(mark, process=None):
                 except OSError:
                     pass
             time.sleep(0.05)
-    return list(ended.values())
+    return list(ended.values())[:8]
 
 
 def read(path):

@@ -36,7 +36,7 @@ import time
 import cluster as clusters
 import processes
 import speeds
-from cluster import Failure, cluster, goal, job
+from cluster import Failure, TimeIsOver, cluster, goal, job
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 # name, precision, pipeline, data, tensor, zero stage, placement, mirror
@@ -81,23 +81,18 @@ def train(options, device, tasks, workers, **how):
                     results[name] = {"digest": shown["digest"], "losses": [record["loss"] for record in history],
                                      "step_seconds": speeds.step_seconds(history)}
                     yield results
+        except TimeIsOver:
+            raise
         except (Failure, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
             failed = {"error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
             unknown = [name for name, result in results.items() if result == {"error": "not begun"}]
             for name in unknown:
                 results[name] = failed
             if not unknown:  # the cluster's own: another wouldn't do better
-                results.update({name: failed for name, _ in waiting})
+                first = waiting[0][0]
+                results.update({name: failed if name == first else {"error": f"as {first}"} for name, _ in waiting})
                 waiting = []
             yield results
-
-
-def last(results):
-    """What `train` gives in the end."""
-    final = {}
-    for final in results:
-        pass
-    return final
 
 
 def compare(row, ours, theirs, steps):
@@ -121,10 +116,18 @@ def parity(options):
         pairs = [(row, device.get(f"row-{index}"), reference.get(f"row-{index}")) for index, row in enumerate(MATRIX)]
         return [compare(row, ours, theirs, options.steps) for row, ours, theirs in pairs if ours and theirs]
 
+    found = {"device": {}, "reference": {}}
+
+    def follow(kind, where):
+        for results in train(options, where, tasks, 4):
+            found[kind] = results
+            options.note({"passed": False, "rows": rows(found["device"], found["reference"])})
+        return found[kind]
+
     # The reference has the processors, the device its own: together they take half as long.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(lambda: last(train(options, options.reference, tasks, 4)))
-        device = last(train(options, options.device, tasks, 4))
+        waiting = pool.submit(follow, "reference", options.reference)
+        device = follow("device", options.device)
         reference = waiting.result()
     table = rows(device, reference)
     digests = {row[0]: device[f"row-{index}"].get("digest") for index, row in enumerate(MATRIX)}
@@ -291,7 +294,7 @@ def child(options):
             log.write(f"==== {title}\n{text}\n")
 
     def is_over(*_):
-        raise Failure("its time is over")
+        raise TimeIsOver("its time is over")
 
     options.note, options.write_log = note, write_log
     clusters.scale[0] = options.limit

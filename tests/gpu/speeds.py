@@ -12,7 +12,7 @@ import statistics
 import machine
 import processes
 import torch_peers
-from cluster import Failure, cluster, goal, job
+from cluster import Failure, TimeIsOver, cluster, goal, job
 
 # What a card's maker says of bf16 products, in FLOP/s: what others' MFU is a share of.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
@@ -42,6 +42,8 @@ def attempt(options, result, name, run):
     """result[name] = run(), or why not; the figures of other parts don't depend on it."""
     try:
         result[name] = run()
+    except TimeIsOver:
+        raise
     except (Failure, OSError, ValueError, KeyError, StopIteration) as error:
         result["passed"] = False
         result[name] = {"error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
