@@ -33,10 +33,10 @@ class TimeIsOver(Failure):
 
 def job(name, model, steps, batch, micro, row, determinism="strict", even=False):
     """A job file's text; `row` as in scenarios.MATRIX. `even`: all steps are alike, and there is nothing but steps."""
-    _, precision, pipeline, data, tensor, stage, placement, mirror = row
+    _, precision, pipeline, data, tensor, stage, placement, more = row
     # What nothing varies is learned slowly, so that no model of any size gets out of hand.
     rate, schedule = ("1e-4", ", schedule: {type: constant}") if even else ("1e-3", "")
-    zero = f"stage: {stage}, placement: {placement}" + (f", mirror: {mirror}" if mirror else "")
+    zero = f"stage: {stage}, placement: {placement}" + (f", {more}" if more else "")
     return f"""
 name: {name}
 model: {model}

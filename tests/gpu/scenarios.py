@@ -39,27 +39,33 @@ import speeds
 from cluster import Failure, TimeIsOver, cluster, goal, job
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
-# name, precision, pipeline, data, tensor, zero stage, placement, mirror
+# name, precision, pipeline, data, tensor, zero stage, placement, more of zero
 MATRIX = [
     ("fp32", "fp32", 1, 1, 1, 1, "service", None),
     ("fp32, two stages", "fp32", 2, 1, 1, 1, "service", None),
     ("fp32, two data ranks", "fp32", 1, 2, 1, 1, "service", None),
     ("fp32, ZeRO 2", "fp32", 2, 2, 1, 2, "service", None),
     ("fp32, two tensor ranks", "fp32", 1, 1, 2, 1, "service", None),
-    ("fp32, ranks update, mirror", "fp32", 2, 2, 1, 1, "local", "on"),
-    ("fp32, ranks update", "fp32", 1, 2, 1, 1, "local", "off"),
+    ("fp32, ranks update, mirror", "fp32", 2, 2, 1, 1, "local", "mirror: on"),
+    ("fp32, ranks update", "fp32", 1, 2, 1, 1, "local", "mirror: off"),
     ("bf16", "bf16", 1, 1, 1, 1, "service", None),
-    ("bf16, ranks update, mirror", "bf16", 2, 1, 1, 1, "local", "on"),
+    ("bf16, ranks update, mirror", "bf16", 2, 1, 1, 1, "local", "mirror: on"),
+    ("fp32, ranks update, offloaded", "fp32", 1, 2, 1, 1, "local", "mirror: off, offload: host"),
+    ("bf16, ZeRO 2, offloaded, mirror", "bf16", 2, 2, 1, 2, "local", "mirror: on, offload: host"),
 ]
-# Without a word about the pipeline: rows whose digests have to be the same.
-SAME_DIGEST = [("fp32", "fp32, two stages")]
+# Rows whose digests have to be the same: neither the pipeline nor who updates, nor where, changes a bit.
+SAME_DIGEST = [
+    ("fp32", "fp32, two stages"),
+    ("fp32, two data ranks", "fp32, ranks update"),
+    ("fp32, two data ranks", "fp32, ranks update, offloaded"),
+]
 
 SMALL = "{family: gpt2, layers: 4, hidden: 128, heads: 4, seq_length: 64, vocab_size: 256}"
 LINKED_SPEED = "{family: gpt2, layers: 4, hidden: 768, heads: 12, seq_length: 512, vocab_size: 256}"
 # Of `links`: rows as in MATRIX, all of four ranks at most.
 LINKED = [
     ("two stages, two data ranks, ZeRO 2", "fp32", 2, 2, 1, 2, "service", None),
-    ("two stages, two data ranks, mirror", "bf16", 2, 2, 1, 1, "local", "on"),
+    ("two stages, two data ranks, mirror", "bf16", 2, 2, 1, 1, "local", "mirror: on"),
     ("two tensor ranks, two stages", "fp32", 2, 1, 2, 1, "service", None),
 ]
 
@@ -162,7 +168,7 @@ def links(options):
     """A device's alone: the CPU has no NCCL, so it shows the program alone, over the hosts' memories twice."""
     tasks = [(f"row-{index}", job(f"row-{index}", SMALL, options.steps, 8, 2, row)) for index, row in enumerate(LINKED)]
     for determinism in ["strict", "fast"]:
-        row = ("", "bf16", 1, 4, 1, 1, "local", "off")
+        row = ("", "bf16", 1, 4, 1, 1, "local", "mirror: off")
         model = SMALL if options.small else LINKED_SPEED
         tasks.append((determinism, job(determinism, model, 20, 8, 2, row, determinism)))
     found = {}

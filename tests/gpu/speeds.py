@@ -152,7 +152,7 @@ class Speed:
         self.shards = max(1, min(8, (os.cpu_count() or 1) // 2))
 
     def job(self, mirror, name="speed", micro=0, steps=0):
-        row = ("", "bf16", 1, 1, 1, 1, "local", mirror)
+        row = ("", "bf16", 1, 1, 1, 1, "local", f"mirror: {mirror}")
         return job(name, self.model, steps or self.steps, self.batch, micro or self.batch, row, even=True)
 
     def check(self, running, history):
