@@ -11,6 +11,7 @@
 #include "services/base/clock.h"
 #include "services/telemetry/metrics.h"
 #include "services/telemetry/timeline.h"
+#include "worker/cuda/testing/emulator/memory.h"
 #include "worker/ops/cuda/testing/emulated_device.h"
 #include "worker/runtime/device_job.h"
 #include "worker/runtime/rank_metrics.h"
@@ -86,7 +87,8 @@ TEST(DeviceRanksTest, TheHostCantTouchADevicesMemory) {
 }
 
 TEST(DeviceRanksTest, AMemoryThatIsTooSmallIsExplained) {
-  // Of the emulator's 4 GiB each micro-batch would take more than half.
+  // Of 4 GiB each micro-batch would take more than half.
+  const cuda::emulator::ScopedTakenMemory taken(/*device=*/0, cuda::emulator::kDeviceBytes - (size_t{4} << 30));
   v1::JobSpec spec = MakeTinyJob({.data = 2});
   spec.mutable_training()->set_micro_batch_size(1 << 16);
   spec.mutable_training()->set_global_batch_size(1 << 17);

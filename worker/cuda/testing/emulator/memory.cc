@@ -109,6 +109,16 @@ bool FreeDevice(void* memory) {
   return true;
 }
 
+ScopedTakenMemory::ScopedTakenMemory(int device, size_t bytes) : device_(device), begin_(kDeviceBytes - bytes) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  pools[device_].taken[begin_] = bytes;
+}
+
+ScopedTakenMemory::~ScopedTakenMemory() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  pools[device_].taken.erase(begin_);
+}
+
 size_t UnusedBytes(int device) {
   const std::lock_guard<std::mutex> lock(mutex);
   size_t unused = kDeviceBytes;

@@ -22,6 +22,20 @@ inline constexpr int kOtherGarbage = 0x5a;
 void* AllocateDevice(int device, size_t bytes);
 // False where `memory` isn't the beginning of an allocation.
 bool FreeDevice(void* memory);
+
+// While one lives, the last bytes of a device are taken: for tests of what doesn't fit.
+class ScopedTakenMemory {
+ public:
+  ScopedTakenMemory(int device, size_t bytes);
+  ~ScopedTakenMemory();
+  ScopedTakenMemory(const ScopedTakenMemory&) = delete;
+  ScopedTakenMemory& operator=(const ScopedTakenMemory&) = delete;
+
+ private:
+  const int device_;
+  const size_t begin_;
+};
+
 size_t UnusedBytes(int device);
 
 // -1 for memory of the host.

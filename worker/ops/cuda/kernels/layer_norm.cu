@@ -1,5 +1,6 @@
 #include "worker/ops/cuda/kernels/layer_norm.h"
 
+#include "worker/ops/cuda/kernels/adamw_element.h"
 #include "worker/ops/cuda/kernels/column_sum.cuh"
 #include "worker/ops/cuda/kernels/common.cuh"
 #include "worker/ops/cuda/kernels/launch.h"
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(kForwardWarpsMax* kWarpThreads, 2)
   for (int i = 0; i < kForwardPacks * kPack; ++i) {
     const bool there = i / kPack * stride + (kAligned ? 0 : i % kPack) < left;
     const float centered = there ? values[i / kPack].v[i % kPack] - mean : 0.0F;
-    squares += centered * centered;
+    squares = ieee::Fma(centered, centered, squares);
   }
   const float reciprocal_std = 1.0F / sqrtf(RowSum(squares, row_warps, sums[1]) * scale + epsilon);
   RawPack<T> gammas[kForwardPacks], betas[kForwardPacks];
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kForwardWarpsMax* kWarpThreads, 2)
     const Pack b = Unpack(betas[i]);
 #pragma unroll
     for (int k = 0; k < kPack; ++k) {
-      values[i].v[k] = (values[i].v[k] - mean) * reciprocal_std * g.v[k] + b.v[k];
+      values[i].v[k] = ieee::Fma((values[i].v[k] - mean) * reciprocal_std, g.v[k], b.v[k]);
     }
   }
   StorePacks(y + at, values, stride, left, aligned);
@@ -225,10 +226,10 @@ __global__ void __launch_bounds__(kGradientWarps* kWarpThreads, 2)
       const Pack g = Product(gradient[i], scales[i]);
 #pragma unroll
       for (int k = 0; k < kPack; ++k) {
-        dgamma[i].v[k] += dy_values.v[k] * n.v[k];
+        dgamma[i].v[k] = ieee::Fma(dy_values.v[k], n.v[k], dgamma[i].v[k]);
         dbeta[i].v[k] += dy_values.v[k];
         sum += g.v[k];
-        product += g.v[k] * n.v[k];
+        product = ieee::Fma(g.v[k], n.v[k], product);
       }
       Forget(in[i]);
       Forget(gradient[i]);
@@ -260,7 +261,7 @@ __global__ void __launch_bounds__(kGradientWarps* kWarpThreads, 2)
       Pack result = Unpack(out[i]);
 #pragma unroll
       for (int k = 0; k < kPack; ++k) {
-        result.v[k] += (g.v[k] - g_mean - n.v[k] * gn_mean) * reciprocal_std;
+        result.v[k] = ieee::Fma(ieee::Fma(-gn_mean, n.v[k], g.v[k] - g_mean), reciprocal_std, result.v[k]);
       }
       out[i] = ToRaw<T>(result);
     }
