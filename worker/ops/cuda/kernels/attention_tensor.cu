@@ -4,7 +4,7 @@
 // Work: 4 T² dim FLOPs for a head, half of that if causal. Memory: a block reads its head's keys and values once, from
 // the L2 cache but for the first of them: 4 dim T bytes for 4 * 128 T dim FLOPs, 128 FLOPs a byte. Shared memory: a
 // warp loads 5 dim bytes for each key (queries again in each step) and computes 4 * 32 dim FLOPs with them, 26 FLOPs a
-// byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. Registers (nvcc 13): 233 to 254, none
+// byte, where A100's tensor cores (2048 FLOPs a clock beside 128 bytes) want 16. Registers (nvcc 13): 234 to 255, none
 // spilled; two blocks for a multiprocessor.
 //
 // A step with heads of 64 (64 keys), whole tiles without a mask, on sm_90a: for each of its two warps a quarter of a
