@@ -1,9 +1,14 @@
 """The arithmetic of the GPU scenarios' tables, with invented numbers."""
+import contextlib
+import io
+import json
+import tempfile
 import types
 import unittest
 
 import gtests
 import scenarios
+import show
 import speeds
 
 NCU = '''==PROF== Connected to process 7
@@ -52,6 +57,25 @@ class FiguresTest(unittest.TestCase):
         self.assertFalse(scenarios.compare(row, near, good, 3)["passed"])
         failed = scenarios.compare(row, {"error": "no device"}, good, 2)
         self.assertEqual((failed["passed"], failed["device"]), (False, {"error": "no device"}))
+
+    def test_a_report_for_people(self):
+        case = {"case": "A.B/Cuda", "exit": 1, "output": "[ RUN ]\nlinear_test.cc:7: Failure\n"}
+        kernels = [{"kernel": "copy", "us": 1.5, "gflop": 0.0, "megabytes": 2.0, "gb_per_second": 4000.1234, "of_copy": 1.0}]
+        report = {
+            "revision": "abc", "card": {"name": "A100"}, "good": False, "left_out": ["sanitizer"],
+            "parts": [{"part": part, "good": False, "seconds": 1.5} for part in ("tests", "operations", "links")],
+            "goals": {"operations": [{"name": "adamw", "value": 0.9, "at_least": 0.85, "met": True}]},
+            "tests": {"tests": [{"name": "linear_gpu_test", "exit": -11, "ended_in": "A.B/Cuda", "alone": [case]}]},
+            "operations": {"passed": True, "speed_124m": {"kernels": kernels, "product_choices_us": {"product": [4.0, 3.0]}}},
+            "links": {"passed": False, "rows": [{"nccl": {"error": "no NCCL"}}]}}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file, contextlib.redirect_stdout(io.StringIO()) as out:
+            json.dump(report, file)
+            file.flush()
+            self.assertEqual(show.show(file.name), 0)
+        for words in ["A100, BAD; left out: sanitizer", "linear_gpu_test ends with -11 in A.B/Cuda",
+                      "A.B/Cuda, alone: 1 linear_test.cc:7: Failure", "adamw", "4000.123", "25.0",
+                      "links, rows, 0, nccl: no NCCL"]:
+            self.assertIn(words, out.getvalue())
 
     def test_names_of_cases(self):
         self.assertEqual(gtests.listed("Running main()\nA/B.\n  C/Cuda  # GetParam() = x\n  D\nE.\n  F\n"),

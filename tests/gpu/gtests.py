@@ -11,8 +11,8 @@ import time
 import processes
 
 # Of one binary, and of one case by itself.
-BINARY_SECONDS = 120
-CASE_SECONDS = 40
+BINARY_SECONDS = 150
+CASE_SECONDS = 60
 # At a time: most of what one takes is the start of CUDA and the reference, on the host.
 AT_A_TIME = max(2, min(8, (os.cpu_count() or 2) // 2))
 # Cases of a binary that are run again by themselves, and what is kept of each one's words.

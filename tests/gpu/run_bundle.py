@@ -7,6 +7,7 @@ import signal
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import traceback
 
@@ -18,6 +19,8 @@ import scenarios
 # Of all test binaries together, and of each check of compute-sanitizer's.
 TESTS_SECONDS = 200
 SANITIZER_SECONDS = 400
+# Of the log: what is said after that is more of the same.
+LOG_BYTES = 12 << 20
 # Kernels' tests, which compute-sanitizer goes through. (NCCL's own kernels aren't ours to check.)
 SANITIZED = "_gpu_test"
 # The first finds most; the last two are quick.
@@ -39,6 +42,7 @@ class Bundle:
         self.summary = {"revision": revision.read_text().strip() if revision.exists() else "", "card": machine.card(),
                         "machine": machine.facts(), "parts": [], "left_out": [], "good": False}
         self.session = None
+        self.lock = threading.Lock()
         if options.report:
             pathlib.Path(options.report + ".log").write_text("")
 
@@ -47,8 +51,10 @@ class Bundle:
 
     def log(self, title, text):
         """All words of what failed, for whoever mends it somewhere else."""
-        if self.options.report:
-            with open(self.options.report + ".log", "a", encoding="utf-8") as file:
+        if not self.options.report:
+            return
+        with self.lock, open(self.options.report + ".log", "a", encoding="utf-8") as file:
+            if file.tell() < LOG_BYTES:
                 file.write(f"==== {title}\n{text}\n")
 
     def runner(self, seconds):
