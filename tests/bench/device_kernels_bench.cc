@@ -96,8 +96,9 @@ absl::StatusOr<nlohmann::ordered_json> TimeChoices(Timer& timer, KernelSizes siz
     PENSTOCK_ASSIGN_OR_RETURN(const auto flush, backend->Allocate(kFlushBytes));
     PENSTOCK_ASSIGN_OR_RETURN(const KernelCases products, MakeKernelCases(backend.get(), sizes));
     for (const KernelCase& item : products.cases) {
-      PENSTOCK_ASSIGN_OR_RETURN(const double median, Time(timer, backend.get(), *flush, item));
-      times[item.name].push_back(median * 1e6);
+      const absl::StatusOr<double> median = Time(timer, backend.get(), *flush, item);
+      PENSTOCK_RETURN_IF_ERROR(backend->CheckUsable());
+      times[item.name].push_back(median.ok() ? nlohmann::ordered_json(*median * 1e6) : nullptr);
     }
   }
   return times;
@@ -124,7 +125,14 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
     PENSTOCK_ASSIGN_OR_RETURN(const auto flush, backend->Allocate(kFlushBytes));
     PENSTOCK_ASSIGN_OR_RETURN(const KernelCases all, MakeKernelCases(backend.get(), sizes));
     for (const KernelCase& item : all.cases) {
-      PENSTOCK_ASSIGN_OR_RETURN(const double median, Time(timer, backend.get(), *flush, item));
+      const absl::StatusOr<double> timed = Time(timer, backend.get(), *flush, item);
+      if (!timed.ok()) {
+        kernels.push_back({{"kernel", item.name}, {"error", std::string(timed.status().message())}});
+        // After a fault nothing works that comes next.
+        if (!backend->CheckUsable().ok()) break;
+        continue;
+      }
+      const double median = *timed;
       if (item.name == kCopyCase) copy_rate = item.bytes / median;
       if (item.name == kProductCase) product_rate = item.flops / median;
       nlohmann::ordered_json kernel = {
@@ -139,7 +147,9 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
       kernels.push_back(std::move(kernel));
     }
   }
-  PENSTOCK_ASSIGN_OR_RETURN(nlohmann::ordered_json choices, TimeChoices(timer, sizes));
+  const absl::StatusOr<nlohmann::ordered_json> timed = TimeChoices(timer, sizes);
+  nlohmann::ordered_json choices =
+      timed.ok() ? *timed : nlohmann::ordered_json{{"error", std::string(timed.status().message())}};
   return nlohmann::ordered_json{{"device", backend->Describe()}, {"precision", precision},
                                 {"batch", sizes.batch},          {"seq_length", sizes.seq_length},
                                 {"hidden", sizes.hidden},        {"heads", sizes.heads},

@@ -27,6 +27,11 @@ class Failure(RuntimeError):
     """What a scenario expected and didn't come."""
 
 
+def why(error):
+    """An error as a part of a result."""
+    return {"error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
+
+
 class TimeIsOver(Failure):
     """The scenario's own time: nothing else is to be begun."""
 

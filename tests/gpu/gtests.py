@@ -1,5 +1,5 @@
-"""Runs gtest binaries so that one that dies, hangs or poisons its device hides nothing: what went wrong is run again, each
-case in a process of its own."""
+"""Runs gtest binaries so that one that dies, hangs or poisons its device hides nothing: what went wrong is run again,
+each case in a process of its own."""
 import concurrent.futures
 import json
 import os
@@ -127,7 +127,7 @@ class Runner:
         return result
 
     def run_all(self, commands, again=True, note=None):
-        """The results of binaries, (name, command) each, of which some run at a time. `note(results)` sees each step."""
+        """The results of binaries, (name, command) each, of which some run at a time. `note` sees those so far."""
         results = {}
         with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as binaries, \
                 concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as cases:

@@ -28,8 +28,8 @@ def query(*fields):
 
 
 def card():
-    return query("name", "driver_version", "memory.total", "compute_cap", "clocks.max.sm", "clocks.max.memory", "power.limit",
-                 "mig.mode.current", "compute_mode", "ecc.errors.uncorrected.volatile.total")
+    return query("name", "driver_version", "memory.total", "compute_cap", "clocks.max.sm", "clocks.max.memory",
+                 "power.limit", "mig.mode.current", "compute_mode", "ecc.errors.uncorrected.volatile.total")
 
 
 def card_now():
@@ -78,7 +78,8 @@ def tool(name):
     found = shutil.which(name)
     if found:
         return found
-    for place in ["/usr/local/cuda/bin", *sorted(map(str, pathlib.Path("/opt/nvidia").glob("nsight-compute/*")), reverse=True)]:
+    versions_of_ncu = sorted(map(str, pathlib.Path("/opt/nvidia").glob("nsight-compute/*")), reverse=True)
+    for place in ["/usr/local/cuda/bin", *versions_of_ncu]:
         if os.access(f"{place}/{name}", os.X_OK):
             return f"{place}/{name}"
     return ""

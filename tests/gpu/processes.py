@@ -1,7 +1,7 @@
 """Processes that end for certain, with all that they started: for what may hang in a driver.
 
-What a process prints goes to files, so that nobody waits for a pipe that a grandchild holds. Every process that comes of
-one of these has a mark in its environment, by which it is found wherever it went: other sessions, other groups.
+What a process prints goes to files, so that nobody waits for a pipe that a grandchild holds. Every process that comes
+of one of these has a mark in its environment, by which it is found wherever it went: other sessions, other groups.
 """
 import dataclasses
 import itertools

@@ -84,7 +84,8 @@ class Bundle:
                 found.setdefault("left_out", []).append(check)
                 continue
             runner = self.runner(SANITIZER_SECONDS)
-            result = runner.run_all([(test.name, [*command, "--tool", check, str(test)]) for test in tests], again=False)
+            commands = [(test.name, [*command, "--tool", check, str(test)]) for test in tests]
+            result = runner.run_all(commands, again=False)
             words = "\n".join(test.get("output", "") for test in result["tests"])
             if (reason := next((reason for reason in REFUSED if reason in words), None)) and result["passed"] == 0:
                 return {"good": True, "skipped": f"compute-sanitizer can't work here: {reason}"}

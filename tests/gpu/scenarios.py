@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training on a device against training on the CPU, what it does when a worker dies, and how fast it is: one JSON object.
+"""Training on a device against training on the CPU, what it does when a worker dies, how fast it is: one JSON object.
 
     tests/gpu/scenarios.py BIN [--device cuda:0] [--reference cpu] [--only kill,operations] [--small]
 
@@ -8,8 +8,8 @@ one that fails or hangs leaves the others alone; what it found out until then is
   kill        kill -9 of one of the device's workers: the job goes on, to the digest of an undisturbed run
   operations  rates of a large copy, of an 8192-cubed bf16 product and of every operation, as shares of these two, and
               attention beside FlashAttention as PyTorch has it (bench/device_kernels_bench beside BIN)
-  speed_124m  tokens a second of GPT-2 124M in bf16, with the mirror and without, and where a step's time goes, operation
-              by operation; PyTorch's with torch.compile
+  speed_124m  tokens a second of GPT-2 124M in bf16, with the mirror and without, and where a step's time goes,
+              operation by operation; PyTorch's with torch.compile
   links       ranks that share the card over NCCL, each as if on a host of its own (NCCL_HOSTID): the digests that they
               have over the hosts' memories, and what a step takes with determinism: strict and fast
   parity      a small GPT-2 in fp32 and bf16, with both placements, pipelines and data ranks: the losses of all steps
@@ -36,7 +36,7 @@ import time
 import cluster as clusters
 import processes
 import speeds
-from cluster import Failure, TimeIsOver, cluster, goal, job
+from cluster import Failure, TimeIsOver, cluster, goal, job, why
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 # name, precision, pipeline, data, tensor, zero stage, placement, more of zero
@@ -90,7 +90,7 @@ def train(options, device, tasks, workers, **how):
         except TimeIsOver:
             raise
         except (Failure, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            failed = {"error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
+            failed = why(error)
             unknown = [name for name, result in results.items() if result == {"error": "not begun"}]
             for name in unknown:
                 results[name] = failed
@@ -138,7 +138,8 @@ def parity(options):
     table = rows(device, reference)
     digests = {row[0]: device[f"row-{index}"].get("digest") for index, row in enumerate(MATRIX)}
     for one, other in SAME_DIGEST:
-        table.append({"row": f"digest: {one} = {other}", "passed": digests[one] is not None and digests[one] == digests[other]})
+        same = digests[one] is not None and digests[one] == digests[other]
+        table.append({"row": f"digest: {one} = {other}", "passed": same})
     return {"passed": all(row["passed"] for row in table), "rows": table}
 
 
@@ -231,8 +232,9 @@ class Session:
         self.options = options
         self.arguments = list(arguments)
         self.log = log
-        command = [pathlib.Path(options.bin) / "penstock-worker", "--preflight", f"--device={options.device}", "-o=json"]
-        done = processes.run(command, self.PREFLIGHT_SECONDS * options.limit)
+        worker = pathlib.Path(options.bin) / "penstock-worker"
+        done = processes.run([worker, "--preflight", f"--device={options.device}", "-o=json"],
+                             self.PREFLIGHT_SECONDS * options.limit)
         self.ready = done.good
         self.preflight = json.loads(done.output) if done.good else f"{done.code}: {(done.errors + done.output).strip()}"
         self.preflight_seconds = done.seconds
@@ -304,12 +306,12 @@ def child(options):
 
     options.note, options.write_log = note, write_log
     clusters.scale[0] = options.limit
-    clusters.on_failure[0] = lambda error: options.note({"error": f"{type(error).__name__}: {error}", "logs": error.logs})
+    clusters.on_failure[0] = lambda error: note(why(error))
     signal.signal(signal.SIGTERM, is_over)  # clusters are closed on the way out
     try:
         result = scenario(options)
     except Exception as error:  # pylint: disable=broad-except
-        result = {**noted, "passed": False, "error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
+        result = {**noted, "passed": False, **why(error)}
     print(json.dumps(result))
     return 0
 

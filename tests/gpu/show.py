@@ -49,9 +49,13 @@ def show_operations(result):
         table(f"operations, {size}", [{key: round(value, 3) if isinstance(value, float) else value
                                        for key, value in kernel.items()} for kernel in measured["kernels"]],
               ["kernel", "us", "gflop", "megabytes", "tflops", "of_product", "gb_per_second", "of_copy"])
-        choices = [{"product": name, "first": round(times[0], 1), "best": round(min(times), 1),
-                    "which": times.index(min(times)), "gain_%": round(100 * (1 - min(times) / times[0]), 1)}
-                   for name, times in measured.get("product_choices_us", {}).items()]
+        choices = []
+        for name, times in measured.get("product_choices_us", {}).items():
+            known = [time for time in times if isinstance(time, float)]
+            if known and known[0] == times[0]:
+                choices.append({"product": name, "first": round(times[0], 1), "best": round(min(known), 1),
+                                "which": times.index(min(known)),
+                                "gain_%": round(100 * (1 - min(known) / times[0]), 1)})
         table(f"cuBLASLt's suggestions, us, {size}", choices, ["product", "first", "best", "which", "gain_%"])
 
 
@@ -74,7 +78,8 @@ def show(path):
     for name in ("speed_124m", "speed_1b"):
         times = report.get(name, {}).get("operations", {})
         if "rows" in times:
-            table(f"{name}: a step of {times['step_ms']} ms, {times['between_ms']} ms between operations", times["rows"],
+            title = f"{name}: a step of {times['step_ms']} ms, {times['between_ms']} ms between operations"
+            table(title, times["rows"],
                   ["operation", "calls_per_step", "us", "best_us", "ms_per_step", "lost_ms_per_step", "tflops",
                    "gb_per_second"])
     return 0

@@ -12,7 +12,7 @@ import statistics
 import machine
 import processes
 import torch_peers
-from cluster import Failure, TimeIsOver, cluster, goal, job
+from cluster import Failure, TimeIsOver, cluster, goal, job, why
 
 # What a card's maker says of bf16 products, in FLOP/s: what others' MFU is a share of.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
@@ -46,7 +46,7 @@ def attempt(options, result, name, run):
         raise
     except (Failure, OSError, ValueError, KeyError, StopIteration) as error:
         result["passed"] = False
-        result[name] = {"error": f"{type(error).__name__}: {error}", "logs": getattr(error, "logs", None)}
+        result[name] = why(error)
     options.note(result)
     return result[name] if "error" not in result[name] else None
 
@@ -74,7 +74,9 @@ def operations(options):
         measured = attempt(options, result, name, lambda sizes=sizes: bench(options, sizes))
         rates = {}
         for kernel in measured["kernels"] if measured else []:
-            if "of_copy" in kernel and kernel["kernel"] != "copy":
+            if "error" in kernel:
+                result["passed"] = False
+            elif "of_copy" in kernel and kernel["kernel"] != "copy":
                 result["goals"].append(goal(f"{kernel['kernel']}, sizes of {name}: share of the copy's bandwidth",
                                             kernel["of_copy"], least=0.85))
             elif "tflops" in kernel:
@@ -125,8 +127,8 @@ def counters(options):
             options.note(result)
             break
         options.note(result)
-        done = processes.run([*always, "--set", "full", "--page", "details", "--kernel-name", "regex:penstock", *command],
-                             COUNTERS_SECONDS * options.limit)
+        details = ["--set", "full", "--page", "details", "--kernel-name", "regex:penstock"]
+        done = processes.run([*always, *details, *command], COUNTERS_SECONDS * options.limit)
         options.write_log(f"ncu, {name}", done.output + done.errors)
     return result
 
@@ -181,7 +183,8 @@ class Speed:
         seconds = step_seconds(history)
         planned = plan["workers"][0]["bytes"]["total"]
         return {"step_seconds": seconds, "tokens_per_second": round(self.batch * self.tokens / seconds),
-                **({"check": check} if check else {}), "all_step_seconds": [round(record["step_seconds"], 5) for record in history],
+                **({"check": check} if check else {}),
+                "all_step_seconds": [round(record["step_seconds"], 5) for record in history],
                 "planned_step_seconds": plan["step_seconds"], "planned_bytes": planned,
                 "activity_seconds": {key.split('kind="')[-1].split('"')[0]: round(value, 4)
                                      for key, value in kinds.items() if value},
@@ -216,7 +219,8 @@ def operation_table(first, last, steps, seconds, options):
     def value(samples, field, operation):
         return samples.get(f'penstock_worker_operation_{field}_total{{operation="{operation}"}}', 0)
 
-    names = [key.split('operation="')[1].split('"')[0] for key, calls in last.items() if "_calls_total{" in key and calls]
+    names = [key.split('operation="')[1].split('"')[0] for key, calls in last.items()
+             if "_calls_total{" in key and calls]
     rows = []
     for name in names:
         calls = value(last, "calls", name)
