@@ -28,6 +28,8 @@ ABSL_FLAG(int64_t, batch, 16, "samples");
 ABSL_FLAG(int64_t, seq_length, 1024, "tokens of a sample");
 ABSL_FLAG(int64_t, hidden, 768, "width of the model");
 ABSL_FLAG(int64_t, heads, 12, "attention heads");
+ABSL_FLAG(int64_t, vocab_size, 50'257, "of the head and the embedding");
+ABSL_FLAG(int64_t, product, 8192, "rows, columns and depth of the product that stands for the device's rate");
 ABSL_FLAG(int64_t, parameters, 123'849'984, "elements of the optimizer's update");
 ABSL_FLAG(bool, once, false, "each kernel a single time, for a profiler; times say nothing");
 ABSL_FLAG(int, product_choices, 8,
@@ -113,7 +115,9 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
                              .seq_length = absl::GetFlag(FLAGS_seq_length),
                              .hidden = absl::GetFlag(FLAGS_hidden),
                              .heads = absl::GetFlag(FLAGS_heads),
+                             .vocab_size = absl::GetFlag(FLAGS_vocab_size),
                              .parameters = absl::GetFlag(FLAGS_parameters),
+                             .product = absl::GetFlag(FLAGS_product),
                              .type = precision == "bf16" ? DataType::kBfloat16 : DataType::kFloat32};
   PENSTOCK_ASSIGN_OR_RETURN(const auto backend, CreateCudaBackend({.device = absl::GetFlag(FLAGS_device)}));
   Timer timer;
