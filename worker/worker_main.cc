@@ -277,8 +277,10 @@ absl::Status Run() {
     options.backend = [compute, meters]() -> absl::StatusOr<std::unique_ptr<Backend>> {
       absl::StatusOr<std::unique_ptr<Backend>> backend = CreateBackend(compute);
       if (backend.ok()) return meters ? MeasureOperations(*std::move(backend), meters) : *std::move(backend);
-      // There was one when the process started.
-      if (compute.is_cuda()) TheLostDevice().Set(compute.name(), backend.status());
+      // There was one when the process started. (What of its memory others have may come back.)
+      if (compute.is_cuda() && !absl::IsResourceExhausted(backend.status())) {
+        TheLostDevice().Set(compute.name(), backend.status());
+      }
       return backend;
     };
   }

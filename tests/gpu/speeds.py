@@ -188,7 +188,7 @@ class Speed:
                 "planned_step_seconds": plan["step_seconds"], "planned_bytes": planned,
                 "activity_seconds": {key.split('kind="')[-1].split('"')[0]: round(value, 4)
                                      for key, value in kinds.items() if value},
-                # CUDA's context, kernels and libraries, for which the planner keeps 1.25 GB back.
+                # CUDA's context, kernels and libraries, for which the planner keeps 2 GB back.
                 **({"unplanned_bytes": used - before - planned} if used is not None and before is not None else {})}
 
     def operations(self):

@@ -67,6 +67,8 @@ class Backend {
 
   // Of memory that Allocate could still give, at this moment and by the device's own account.
   virtual absl::StatusOr<int64_t> AvailableBytes() = 0;
+  // Of all its memory, whoever has it; 0 where that isn't known.
+  virtual absl::StatusOr<int64_t> CapacityBytes() { return int64_t{0}; }
   // Zeroed memory, aligned for any operation. RESOURCE_EXHAUSTED names the size.
   virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) = 0;
 

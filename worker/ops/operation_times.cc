@@ -24,6 +24,7 @@ class MeasuredBackend : public Backend {
 
   std::string Describe() const override { return inner_->Describe(); }
   absl::StatusOr<int64_t> AvailableBytes() override { return inner_->AvailableBytes(); }
+  absl::StatusOr<int64_t> CapacityBytes() override { return inner_->CapacityBytes(); }
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(int64_t bytes) override { return inner_->Allocate(bytes); }
   absl::Status EnterThread() override { return inner_->EnterThread(); }
   absl::Status CheckUsable() override { return inner_->CheckUsable(); }

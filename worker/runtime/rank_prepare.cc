@@ -10,6 +10,7 @@
 #include "core/plan/fitting_change.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/memory_model.h"
+#include "services/base/clock.h"
 #include "services/base/log.h"
 #include "services/data/samples.h"
 #include "worker/comm/staged/staged_communicator.h"
@@ -23,6 +24,8 @@ namespace {
 
 // Of what takes most of a memory that doesn't suffice.
 constexpr size_t kTagsShown = 4;
+// Between two tries.
+constexpr absl::Duration kMemoryPause = absl::Milliseconds(100);
 
 absl::StatusOr<BatchReader> OpenData(const RankPlan& plan, Backend* backend) {
   const v1::JobSpec& spec = plan.spec();
@@ -82,15 +85,35 @@ absl::Status RankRunner::PlanRank(Session& session) {
   session.exchange.emplace(plan);
   PENSTOCK_RETURN_IF_ERROR(session.executor->PlanMemory(*session.model, &session.memory));
   session.exchange->PlanMemory(&session.sums_plan());
-  if (UpdatesLocally(spec)) PENSTOCK_RETURN_IF_ERROR(PlanLocal(session));
-  absl::StatusOr<Arena> arena = Arena::Allocate(session.memory, session.backend.get());
-  if (absl::IsResourceExhausted(arena.status())) {
-    return WithAdvice(arena.status(), session.memory, plan, session.backend.get());
+  return UpdatesLocally(spec) ? PlanLocal(session) : absl::OkStatus();
+}
+
+// A plan that no such device has room for is the job's fault. What others have of it may come back: a process that was
+// killed leaves its memory to the driver, which takes some seconds.
+absl::StatusOr<Arena> RankRunner::AllocateArena(Session& session) {
+  Backend* const backend = session.backend.get();
+  const absl::Time deadline = Clock::Real()->Monotonic() + options_.memory_wait;
+  while (true) {
+    absl::StatusOr<Arena> arena = Arena::Allocate(session.memory, backend);
+    if (!absl::IsResourceExhausted(arena.status())) return arena;
+    const absl::StatusOr<int64_t> capacity = backend->CapacityBytes();
+    const bool never = !capacity.ok() || session.memory.total_bytes() > *capacity;
+    if (never || Clock::Real()->Monotonic() >= deadline) {
+      const absl::Status status = WithAdvice(arena.status(), session.memory, *session.plan, backend);
+      return never ? MarkPermanent(status) : status;
+    }
+    progress_.SetActivity(kMemoryActivity);
+    if (WaitStopped(kMemoryPause)) return abort_.status();
   }
-  PENSTOCK_RETURN_IF_ERROR(arena.status());
-  session.arena = *std::move(arena);
+}
+
+absl::Status RankRunner::TakeMemory(Session& session) {
+  const RankPlan& plan = *session.plan;
+  PENSTOCK_ASSIGN_OR_RETURN(session.arena, AllocateArena(session));
   if (!session.backend->host_memory()) {
-    PENSTOCK_ASSIGN_OR_RETURN(session.host_arena, Arena::AllocateHost(session.host_memory, session.backend.get()));
+    absl::StatusOr<Arena> host = Arena::AllocateHost(session.host_memory, session.backend.get());
+    PENSTOCK_RETURN_IF_ERROR(MarkPermanent(host.status()));
+    session.host_arena = *std::move(host);
   }
   session.tensor_group.emplace(plan.tensor_group, plan.at.tensor_rank);
   session.model->Bind(*session.arena, &*session.tensor_group);
@@ -181,6 +204,7 @@ absl::Status RankRunner::Prepare(Session& session) {
   PENSTOCK_ASSIGN_OR_RETURN(std::unique_ptr<StreamClock> stream_clock, session.backend->CreateStreamClock({}));
   session.clock.Bind(std::move(stream_clock));
   PENSTOCK_RETURN_IF_ERROR(MarkPermanent(PlanRank(session)));
+  PENSTOCK_RETURN_IF_ERROR(TakeMemory(session));
   PENSTOCK_RETURN_IF_ERROR(Connect(session));
   progress_.Set(options_.assignment.start_step(), "pulling the start version");
   session.clock.Reset();

@@ -38,6 +38,7 @@
 #include "protos/penstock/v1/coordinator.pb.h"
 #include "services/telemetry/timeline.h"
 #include "worker/comm/connector.h"
+#include "worker/model/memory_plan.h"
 #include "worker/ops/backend.h"
 #include "worker/runtime/abort_scope.h"
 #include "worker/runtime/rank_metrics.h"
@@ -55,7 +56,11 @@ inline constexpr absl::Duration kVersionTimeout = absl::Minutes(10);
 // Records of steps that the leader keeps for the next published version.
 inline constexpr size_t kUnpublishedRecordsMax = 4096;
 
-// The cursor's text when the last step is done.
+// How long a rank waits for memory of its device that others have.
+inline constexpr absl::Duration kMemoryWait = absl::Seconds(10);
+
+// The cursor's text then, and when the last step is done.
+inline constexpr char kMemoryActivity[] = "waiting for memory of the device that others have";
 inline constexpr char kMirrorActivity[] = "waiting for the parameter service to follow";
 inline constexpr char kFinishedActivity[] = "finished, waiting to be told to stop";
 
@@ -81,6 +86,8 @@ class RankRunner {
     WorkerMetrics* metrics = nullptr;  // may be null
     Timeline* timeline = nullptr;      // may be null
     absl::Duration hold_after_failure = kHoldAfterFailure;
+    // For memory of a device that others have.
+    absl::Duration memory_wait = kMemoryWait;
   };
 
   explicit RankRunner(Options options);
@@ -109,6 +116,8 @@ class RankRunner {
   // rank_prepare.cc
   absl::Status Prepare(Session& session);
   absl::Status PlanRank(Session& session);
+  absl::StatusOr<Arena> AllocateArena(Session& session);
+  absl::Status TakeMemory(Session& session);
   absl::Status ConnectPeers(Session& session);
   absl::Status Connect(Session& session);
   // One step; its two instructions at the end of the list.

@@ -162,6 +162,7 @@ TestEpoch::TestEpoch(const Options& options) : options_(options) {
     runner.timeline = options.timeline;
     runner.metrics = options.metrics;
     runner.hold_after_failure = options.hold_after_failure;
+    runner.memory_wait = options.memory_wait;
     runners_[rank] = std::make_unique<RankRunner>(std::move(runner));
   }
 }

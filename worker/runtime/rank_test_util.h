@@ -71,6 +71,7 @@ class TestEpoch {
     Timeline* timeline = nullptr;
     WorkerMetrics* metrics = nullptr;
     absl::Duration hold_after_failure = absl::Seconds(20);
+    absl::Duration memory_wait = absl::Seconds(20);
     // Ranks that are never started.
     std::vector<int> absent = {};
     // Real ones instead of the fakes.

@@ -127,6 +127,13 @@ class DeviceOperations : public Backend {
     return static_cast<int64_t>(free);
   }
 
+  absl::StatusOr<int64_t> CapacityBytes() override {
+    size_t free = 0;
+    size_t total = 0;
+    PENSTOCK_RETURN_IF_ERROR(ToStatus(cudaMemGetInfo(&free, &total), "the device's memory"));
+    return static_cast<int64_t>(total);
+  }
+
   absl::StatusOr<std::unique_ptr<DeviceMemory>> AllocateHost(int64_t bytes) override {
     if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("an allocation of ", bytes, " bytes"));
     const size_t size = static_cast<size_t>(std::max<int64_t>(bytes, 1));
