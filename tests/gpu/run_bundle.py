@@ -175,9 +175,12 @@ def unpack(bundle, folder):
     """The bundle's own folder. Without xz, which not every machine has."""
     if os.path.isdir(bundle):
         return pathlib.Path(bundle)
-    with tarfile.open(bundle) as archive:
-        # Written by ourselves; Python 3.12 wants that said.
-        archive.extractall(folder, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
+    try:
+        with tarfile.open(bundle) as archive:
+            # Written by ourselves; Python 3.12 wants that said.
+            archive.extractall(folder, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
+    except (OSError, EOFError, tarfile.TarError) as error:
+        sys.exit(f"{bundle} can't be unpacked: {error}")
     return pathlib.Path(folder) / "penstock"
 
 
