@@ -184,6 +184,24 @@ TEST_F(NcclOrderTest, AComputationMayTakeLongerThanAMessage) {
       timeout);
 }
 
+// A rank that is done may end before its last messages have been taken.
+TEST_F(NcclOrderTest, WhatWasSentArrivesThoughTheSenderEnds) {
+  std::atomic<bool> ending{false};
+  Run({[&](Rank& rank) {
+         rank.Fill(3.0f);
+         // Nobody waits for it.
+         ASSERT_TRUE(rank.comm->StartSend(1, kForth, rank.bytes()).ok());
+         ending = true;
+         ending.notify_all();
+         rank.comm.reset();
+       },
+       [&](Rank& rank) {
+         ending.wait(false);
+         ASSERT_TRUE(rank.comm->Recv(0, kForth, rank.bytes()).ok());
+         EXPECT_EQ(rank.Read(), std::vector<float>(kFloats, 3.0f));
+       }});
+}
+
 // On every thread, whatever the device is at.
 TEST_F(NcclOrderTest, AnAbortEndsAllWaits) {
   std::atomic<bool> over{false};
