@@ -81,7 +81,11 @@ class NcclOrderTest : public testing::Test {
         if (from != to && (from == rank || to == rank)) options.topology.lanes.push_back({from, to, ChannelOf(kForth)});
       }
     }
-    for (int i = 0; i < size; ++i) options.names.push_back(absl::StrCat("worker-", i));
+    options.topology.groups.emplace_back();
+    for (int i = 0; i < size; ++i) {
+      options.topology.groups[0].push_back(i);
+      options.names.push_back(absl::StrCat("worker-", i));
+    }
     options.wait_timeout = wait_timeout;
     auto comm = MakeNcclConnector(std::move(options))->Connect();
     EXPECT_TRUE(comm.ok()) << comm.status();
@@ -199,6 +203,24 @@ TEST_F(NcclOrderTest, WhatWasSentArrivesThoughTheSenderEnds) {
          ending.wait(false);
          ASSERT_TRUE(rank.comm->Recv(0, kForth, rank.bytes()).ok());
          EXPECT_EQ(rank.Read(), std::vector<float>(kFloats, 3.0f));
+       }});
+}
+
+TEST_F(NcclOrderTest, ABarriersHostWaitsForThePeers) {
+  std::atomic<bool> entering{false};
+  std::atomic<bool> came{false};
+  Run({[&](Rank& rank) {
+         entering = true;
+         entering.notify_all();
+         EXPECT_TRUE(rank.comm->Barrier({0, 1}).ok());
+         EXPECT_TRUE(came);
+       },
+       [&](Rank& rank) {
+         entering.wait(false);
+         // Time enough for one that doesn't.
+         std::this_thread::sleep_for(std::chrono::milliseconds(20));
+         came = true;
+         EXPECT_TRUE(rank.comm->Barrier({0, 1}).ok());
        }});
 }
 
