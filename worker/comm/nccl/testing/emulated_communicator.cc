@@ -32,17 +32,8 @@ uint32_t SignatureOf(const Call& call) {
          static_cast<uint32_t>(call.op) << 16 | static_cast<uint32_t>(call.peer) << 24;
 }
 
-// Whether rank `from`'s values go to rank `to`.
-bool Contributes(const Call& call, int from, int to) {
-  switch (call.sort) {
-    case Sort::kReduce:
-      return to == call.peer;
-    case Sort::kBroadcast:
-      return from == call.peer;
-    default:
-      return true;
-  }
-}
+// Whether rank `to` gets what all ranks' values add up to.
+bool Gets(const Call& call, int to) { return call.sort != Sort::kReduce || to == call.peer; }
 
 template <typename T, typename Get, typename Set>
 void Add(const std::byte* part, std::byte* sum, size_t count, ncclRedOp_t op, Get get, Set set) {
@@ -316,13 +307,12 @@ void EmulatedCommunicator::ProgressReceive(Part* part) {
 void EmulatedCommunicator::ProgressCollective(Part* part) {
   const Call& call = part->call;
   const uint64_t bytes = call.count * BytesOf(call.type);
-  const bool takes = call.sort == Sort::kAllReduce || (call.sort == Sort::kReduce && rank_ == call.peer) ||
-                     (call.sort == Sort::kBroadcast && rank_ != call.peer);
+  const bool takes = Gets(call, rank_);
   if (!part->begun) {
     part->begun = true;
     for (int to = 0; to < size_; ++to) {
       // Ranks that get no values learn what is called all the same, to compare.
-      const bool values = Contributes(call, rank_, to);
+      const bool values = Gets(call, to);
       if (to == rank_ && !values) continue;
       wire_->Send({.kind = FrameKind::kPart,
                    .to = to,
@@ -336,7 +326,7 @@ void EmulatedCommunicator::ProgressCollective(Part* part) {
   }
   std::map<int, Frame> parts;
   for (int from = 0; from < size_; ++from) {
-    if (from == rank_ && !Contributes(call, rank_, rank_)) continue;
+    if (from == rank_ && !takes) continue;
     if (!Has(FrameKind::kPart, from, part->number)) return;
   }
   for (int from = 0; from < size_; ++from) {
@@ -356,7 +346,6 @@ void EmulatedCommunicator::Combine(const Part& part, std::map<int, Frame>* parts
   std::byte* const to = device::Open(call.to);
   bool first = true;
   for (int from = size_ - 1; from >= 0; --from) {
-    if (!Contributes(call, from, rank_)) continue;
     const std::vector<std::byte>& body = (*parts)[from].body;
     if (first) {
       std::memcpy(to, body.data(), body.size());

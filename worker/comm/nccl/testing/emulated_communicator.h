@@ -27,7 +27,7 @@ namespace penstock::nccl_emulator {
 // Ends the process: what NCCL leaves undefined.
 [[noreturn]] void Die(const std::string& what);
 
-enum class Sort : uint32_t { kSend, kReceive, kAllReduce, kReduce, kBroadcast };
+enum class Sort : uint32_t { kSend, kReceive, kAllReduce, kReduce };
 
 // What a program asks for.
 struct Call {

@@ -231,18 +231,6 @@ ncclResult_t ncclReduce(const void* from, void* to, size_t count, ncclDataType_t
                      .stream = stream});
 }
 
-ncclResult_t ncclBroadcast(const void* from, void* to, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
-                           cudaStream_t stream) {
-  return Give(comm, {.sort = Sort::kBroadcast,
-                     .from = from,
-                     .to = to,
-                     .count = count,
-                     .type = type,
-                     .op = ncclSum,
-                     .peer = root,
-                     .stream = stream});
-}
-
 namespace {
 
 const penstock::cuda::EmulatedLibrary library("libnccl.so.",
@@ -258,7 +246,6 @@ const penstock::cuda::EmulatedLibrary library("libnccl.so.",
                                                {"ncclSend", Address(&ncclSend)},
                                                {"ncclRecv", Address(&ncclRecv)},
                                                {"ncclAllReduce", Address(&ncclAllReduce)},
-                                               {"ncclReduce", Address(&ncclReduce)},
-                                               {"ncclBroadcast", Address(&ncclBroadcast)}});
+                                               {"ncclReduce", Address(&ncclReduce)}});
 
 }  // namespace
