@@ -1,9 +1,11 @@
 #include "worker/runtime/rank_test_util.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <utility>
 
@@ -21,12 +23,16 @@ namespace {
 std::string CorpusPath() {
   static const std::string* const path = [] {
     auto* name = new std::string(absl::StrCat(testing::TempDir(), "/tiny_corpus.txt"));
-    std::ofstream file(*name, std::ios::binary);
+    // Outside of Bazel the folder is shared, and somebody may be reading.
+    const std::string own = absl::StrCat(*name, ".", getpid());
+    std::ofstream file(own, std::ios::binary);
     uint32_t state = 7;
     for (int i = 0; i < 20'000; ++i) {
       state = state * 1664525u + 1013904223u;
       file.put(static_cast<char>("abcdefgh"[(state >> 24) % 8]));
     }
+    file.close();
+    std::filesystem::rename(own, *name);
     return name;
   }();
   return *path;
