@@ -170,8 +170,6 @@ absl::Status RankRunner::RunStep(Session& session, uint64_t step) {
   const absl::Time begin = Clock::Real()->Monotonic();
   session.clock.Reset();
   PENSTOCK_RETURN_IF_ERROR(session.losses->Begin(plan.micro_batches));
-  // What is kept of a bucketed stage's gradients is cleared here; the model sees to the others.
-  if (plan.bucketed() && session.mirror.has_value()) PENSTOCK_RETURN_IF_ERROR(session.mirror->GuardGradients());
   PENSTOCK_RETURN_IF_ERROR(session.exchange->BeginStep(step));
   std::optional<v1::StepDecision> decision;
   StageExecutor::RunOptions run;
