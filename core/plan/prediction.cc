@@ -10,6 +10,7 @@
 #include "core/model/parameter_table.h"
 #include "core/plan/job_facts.h"
 #include "core/plan/memory_model.h"
+#include "core/plan/nccl_blocks.h"
 #include "core/plan/partition.h"
 #include "core/schedule/schedule.h"
 #include "core/schedule/simulator.h"
@@ -25,11 +26,8 @@ constexpr double kUsableMemory = 0.9;
 // own. To be measured on cards (tests/gpu).
 constexpr double kGpuProcessBytes = 2e9;
 // NCCL's buffers for two ranks of a host, for each block of threads that moves messages between them (its protocols'
-// 0.5, 4.7 and 4 MB), and how many there are in a group and on a lane (worker/comm/nccl/nccl_communicator.cc). Between
-// hosts it shares them.
+// 0.5, 4.7 and 4 MB). Between hosts it shares them.
 constexpr double kNcclBlockBytes = 9.6e6;
-constexpr int kNcclGroupBlocks = 16;
-constexpr int kNcclLaneBlocks = 4;
 
 void AddStages(const ParameterTable& table, const std::vector<BlockRange>& stages, const StepCosts& costs,
                v1::MeshPlan* plan) {
@@ -86,13 +84,13 @@ double NcclBytes(const Mesh& mesh, int rank, const ClusterProfile& cluster, cons
   for (int other = 0; other < mesh.size(); ++other) {
     const MeshCoordinates there = mesh.CoordinatesOf(other);
     if (other == rank || there.stage != at.stage || host_of(other) != host_of(rank)) continue;
-    if (there.data_rank == at.data_rank || there.tensor_rank == at.tensor_rank) blocks += kNcclGroupBlocks;
+    if (there.data_rank == at.data_rank || there.tensor_rank == at.tensor_rank) blocks += kNcclGroupBlocksMax;
   }
   // Forth and back to each neighbour, and for the tied parameter.
   const bool first = at.stage == 0;
   const bool last = at.stage == mesh.pipeline() - 1;
   const int neighbours = (first ? 0 : 1) + (last ? 0 : 1) + (first != last ? 1 : 0);
-  return kNcclBlockBytes * (blocks + kNcclLaneBlocks * 2 * neighbours);
+  return kNcclBlockBytes * (blocks + kNcclLaneBlocksMax * 2 * neighbours);
 }
 
 // What each rank holds, and what it may.

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "core/plan/nccl_blocks.h"
 #include "services/base/clock.h"
 #include "services/base/log.h"
 #include "worker/comm/group_parts.h"
@@ -25,10 +26,6 @@
 namespace penstock {
 namespace {
 
-// A lane's kernels wait on the device for their peer, beside those that compute.
-constexpr int kLaneBlocksMax = 4;
-// NCCL's own 32, where GPUs have NVLink, take 300 MB of the device for each peer in a group.
-constexpr int kGroupBlocksMax = 16;
 // Communicators that connect at the same time. Every rank goes through its own in the order of their keys, so that for
 // the least one that isn't connected yet all members are there.
 constexpr size_t kConnectingMax = 1;
@@ -346,14 +343,15 @@ class NcclConnector : public Connector {
       for (; begun < members.size() && begun < i + kConnectingMax; ++begun) {
         const Member& member = members[begun];
         PENSTOCK_ASSIGN_OR_RETURN(
-            channels[begun], NcclChannel::Begin({.nccl = nccl,
-                                                 .epoch = epoch_,
-                                                 .key = member.key,
-                                                 .id = ids[begun],
-                                                 .size = static_cast<int>(member.ranks.size()),
-                                                 .index = member.index,
-                                                 .peer = member.ranks.size() == 2 ? member.ranks[1 - member.index] : -1,
-                                                 .blocks_max = member.lane ? kLaneBlocksMax : kGroupBlocksMax}));
+            channels[begun],
+            NcclChannel::Begin({.nccl = nccl,
+                                .epoch = epoch_,
+                                .key = member.key,
+                                .id = ids[begun],
+                                .size = static_cast<int>(member.ranks.size()),
+                                .index = member.index,
+                                .peer = member.ranks.size() == 2 ? member.ranks[1 - member.index] : -1,
+                                .blocks_max = member.lane ? kNcclLaneBlocksMax : kNcclGroupBlocksMax}));
       }
       PENSTOCK_RETURN_IF_ERROR(channels[i]->Finish(deadline));
     }
