@@ -11,13 +11,11 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
-#include "worker/comm/fake/rendezvous.h"
-#include "worker/comm/nccl/nccl_communicator.h"
 #include "worker/ops/cuda/testing/emulated_device.h"
 #include "worker/runtime/device_job.h"
+#include "worker/runtime/emulated_links.h"
 #include "worker/runtime/rank_runner.h"
 #include "worker/runtime/rank_test_util.h"
-#include "worker/runtime/rank_topology.h"
 
 namespace penstock {
 namespace {
@@ -55,24 +53,13 @@ TEST_P(DeviceFaultTest, IsReportedInTheDevicesWords) {
   LostDevices lost;
   // Every rank has a device of its own; the last one to ask has it fail.
   std::atomic<int> device = -1;
-  auto store = std::make_shared<FakeRendezvousStore>();
   TestEpoch::Options options{.spec = spec, .service = FakeStateService::Create(spec, 2), .log = &log};
   options.backend = [&device]() -> absl::StatusOr<std::unique_ptr<Backend>> {
     auto backend = CreateNextEmulatedDevice();
     device = EmulatedDeviceOfThread();
     return backend;
   };
-  if (GetParam().nccl) {
-    options.connect_devices = [store](const RankPlan& plan) {
-      NcclConnectorOptions nccl;
-      nccl.rendezvous = std::make_shared<FakeRendezvous>(store);
-      nccl.rank = plan.rank();
-      nccl.size = plan.mesh.size();
-      nccl.device = EmulatedDeviceOfThread();
-      nccl.topology = TopologyOf(plan);
-      return MakeNcclConnector(std::move(nccl));
-    };
-  }
+  if (GetParam().nccl) options.connect_devices = EmulatedNcclLinks();
   options.device_lost = [&lost](const absl::Status& why) { lost.Add(why); };
   TestEpoch epoch(options);
   ASSERT_TRUE(log.WaitForCount(v1::MemberReport::kStep, 2));

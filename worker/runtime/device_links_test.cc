@@ -9,13 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include "worker/comm/fake/rendezvous.h"
-#include "worker/comm/nccl/nccl_communicator.h"
 #include "worker/ops/cuda/testing/emulated_device.h"
 #include "worker/runtime/device_job.h"
+#include "worker/runtime/emulated_links.h"
 #include "worker/runtime/rank_runner.h"
 #include "worker/runtime/rank_test_util.h"
-#include "worker/runtime/rank_topology.h"
 
 namespace penstock {
 namespace {
@@ -26,18 +24,7 @@ Machines OverTheHosts() { return {.backend = NextDevice}; }
 
 // Of one epoch.
 Machines OverNccl(absl::Duration wait_timeout = absl::Seconds(60)) {
-  auto store = std::make_shared<FakeRendezvousStore>();
-  return {.backend = NextDevice, .connect_devices = [store, wait_timeout](const RankPlan& plan) {
-            NcclConnectorOptions options;
-            options.rendezvous = std::make_shared<FakeRendezvous>(store);
-            options.rank = plan.rank();
-            options.size = plan.mesh.size();
-            options.device = EmulatedDeviceOfThread();
-            options.topology = TopologyOf(plan);
-            options.wait_timeout = wait_timeout;
-            for (const v1::Peer& peer : plan.assignment.peers()) options.names.push_back(peer.worker_id());
-            return MakeNcclConnector(std::move(options));
-          }};
+  return {.backend = NextDevice, .connect_devices = EmulatedNcclLinks(wait_timeout)};
 }
 
 class DeviceLinksTest : public testing::TestWithParam<DeviceJob> {};
